@@ -1,0 +1,34 @@
+# Every command of the project. The first one you run makes .venv by itself.
+PY := .venv/bin/python
+# We know: the theme has a successor. CONTRIBUTING says what a move would take.
+export NO_MKDOCS_2_WARNING := 1
+
+help:           ## Show this list
+	@grep -hE '^[a-z]+: .*##' Makefile | sed 's/:.*##/ \t/' | expand -t 12
+
+serve: .venv/ready   ## Build the site and serve it on http://127.0.0.1:8000 with live reload
+	@$(PY) -m mkdocs serve --livereload --dev-addr 127.0.0.1:8000
+
+site: .venv/ready    ## Verify the pages, then build the site into site/
+	@$(PY) -m pytest -q tests/test_pages.py && $(PY) -m mkdocs build --strict
+
+test: .venv/ready    ## Run everything that guards the site
+	@$(PY) -m tools.browser && $(PY) -m pytest
+
+update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh run
+	@$(PY) -m pytest -q tests/test_pages.py --update-examples
+
+lint: .venv/ready    ## Check style: ruff, typos, Markdown
+	@$(PY) -m pre_commit run --all-files
+
+lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=param-access
+	@$(PY) -m tools.lesson "$(NAME)"
+
+lock: .venv/ready    ## Resolve requirements.lock afresh from pyproject.toml
+	@$(PY) -m uv pip compile -q --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
+
+.venv/ready: requirements.lock
+	@sh tools/bootstrap.sh
+	@touch $@
+
+.PHONY: help serve site test update lint lesson lock

@@ -1,0 +1,1 @@
+"""The doc-tests, and the tests of everything around them."""

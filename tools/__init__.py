@@ -1,0 +1,1 @@
+"""What builds the site and sets the project up; no page imports from here."""

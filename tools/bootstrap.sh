@@ -1,0 +1,33 @@
+#!/bin/sh
+# Makes .venv: a Python >= 3.12, uv, and every package of requirements.lock by its hash.
+set -eu
+
+if [ ! -x .venv/bin/python ]; then
+  found=
+  for python in python3 "python$(cat .python-version)" python3.12 python; do
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then
+      found=$python
+      break
+    fi
+  done
+  if [ -n "$found" ]; then
+    echo "Making .venv with $("$found" --version) ..."
+    "$found" -m venv .venv
+  elif command -v uv >/dev/null; then
+    echo "Making .venv with uv and Python $(cat .python-version) ..."
+    uv venv --quiet .venv
+  else
+    echo "No Python >= 3.12 found (tried python3, python$(cat .python-version), python3.12)." >&2
+    echo "Install one, for example with pyenv: pyenv install $(cat .python-version)" >&2
+    exit 1
+  fi
+fi
+
+if ! uv=$(command -v uv); then
+  uv=.venv/bin/uv
+  [ -x "$uv" ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    "$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
+fi
+
+echo "Installing $(grep -c '==' requirements.lock) packages from requirements.lock ..."
+"$uv" pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock

@@ -1,0 +1,148 @@
+"""What MkDocs cannot do itself: run the notebooks, draw the map, report the figures.
+
+Everything generated goes to `.cache/`, which is not committed; pages include it as
+snippets, so that a page shows one kind of text only: Markdown.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
+from mkdocs.utils.meta import get_data
+
+from tools import notebooks
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".cache"
+DOCS = ROOT / "docs"
+
+
+@event_priority(100)
+def on_config(config):
+    """Execute what changed in `examples/` before mkdocs-jupyter looks for notebooks."""
+    try:
+        notebooks.execute_all(ROOT / "examples", CACHE / "notebooks")
+    except notebooks.NotebookError as error:
+        raise PluginError(str(error)) from None
+    return config
+
+
+def on_pre_build(config):
+    """Write the generated snippets before any page includes them."""
+    generate(config["nav"])
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Drop the style sheet that mkdocs-jupyter appends to each notebook."""
+    if page.file.src_uri.endswith(".ipynb"):
+        return markdown.rpartition("<style>")[0].rstrip()
+    return markdown
+
+
+def on_pre_page(page, config, files):
+    """Let "edit this page" of a notebook lead to the program it is made from."""
+    if page.file.src_uri.endswith(".ipynb") and config["repo_url"]:
+        source = page.file.src_uri.replace(".ipynb", ".py")
+        page.edit_url = f"{config['repo_url'].rstrip('/')}/edit/main/{source}"
+    return page
+
+
+def generate(nav: list) -> None:
+    """Write the course map and the figures of the last test run as snippets."""
+    folder = CACHE / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in {
+        "course-map.md": course_map(nav),
+        "figures.md": figures(),
+    }.items():
+        target = folder / name
+        if not target.exists() or target.read_text("utf-8") != text:
+            target.write_text(text, "utf-8")
+
+
+def lessons(nav: list) -> list[tuple[str, list[Path]]]:
+    """Return the phases of the course in the order of `nav`: title, lesson pages."""
+    course = next(entry["Course"] for entry in nav if "Course" in entry)
+    phases = [next(iter(entry.items())) for entry in course if isinstance(entry, dict)]
+    return [(title, [DOCS / page for page in pages]) for title, pages in phases]
+
+
+def course_map(nav: list) -> str:
+    """Return the map: each lesson's number, title, and the output that proves it."""
+    lines, number = [], 0
+    for phase, (title, pages) in enumerate(lessons(nav), 1):
+        lines += [f"## Phase {phase}: {title}", ""]
+        for page in pages:
+            number += 1
+            text, meta = get_data(page.read_text("utf-8"))
+            link = page.relative_to(DOCS / "course").as_posix()
+            lines += [
+                f"### {number}. [{meta['title']}]({link}) {{ .lesson-title }}",
+                "",
+                f"{meta['proves']}",
+                "",
+                "```text",
+                *invariant(text),
+                "```",
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def invariant(text: str) -> list[str]:
+    """Return the last output of the section "Worked example": what a lesson proves."""
+    section = text.partition("## Worked example")[2].partition("\n## ")[0]
+    runs = re.findall(r"((?:^ *#>.*\n)+)", section, flags=re.M)
+    last = runs[-1].splitlines() if runs else []
+    return [line.strip().removeprefix("#> ") for line in last]
+
+
+def record_of(page: Path) -> Path:
+    """Return where the doc-tests write down that a page was run and found true."""
+    name = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page.name
+    return CACHE / "verified" / f"{name}.json"
+
+
+def fingerprint(page: Path) -> str:
+    """Return a hash of a page's bytes and of the files that it includes from docs."""
+    text = page.read_bytes()
+    included = re.findall(rb'--8<-- "([^":]+)', text)
+    files = [DOCS / name.decode() for name in sorted(set(included))]
+    parts = [text, *(file.read_bytes() for file in files if file.is_file())]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def figures() -> str:
+    """Return the figures of the last test run, of pages that have not changed since."""
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("examples/*.py")]
+    records, changed = [], []
+    for page in sorted(pages):
+        path = record_of(page)
+        found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        if found.get("fingerprint") == fingerprint(page):
+            records.append(found)
+        else:
+            changed.append(page.relative_to(ROOT).as_posix())
+    versions = records[0]["versions"] if records else {}
+    rows = {
+        "pages and programs run": f"{len(records)} of {len(pages)}",
+        "code blocks executed": sum(found["blocks"] for found in records),
+        "output lines compared": sum(found["outputs"] for found in records),
+        "code blocks skipped": 0,
+        **{f"{name} version": number for name, number in versions.items()},
+    }
+    lines = ["| what | figure |", "|---|---|"]
+    lines += [f"| {what} | {figure} |" for what, figure in rows.items()]
+    if changed:
+        lines += [
+            "",
+            '!!! warning "Built before its test run was complete"',
+            "",
+            "    Not verified since they last changed: "
+            + ", ".join(f"`{name}`" for name in changed)
+            + ". The published site is built after `make test`.",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,129 @@
+"""Executes the programs of `examples/` as notebooks, once for each state they are in.
+
+A program is written as py:percent. Its notebook is kept as long as the program's bytes,
+the versions of what it imports and the way it is drawn stay the same.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+FIGURE_STYLE = Path(__file__).parent / "matplotlibrc"
+INK = "#123456"  # what that file draws text and axes with
+ARGUMENTS = ["--InlineBackend.figure_formats={'svg'}"]
+
+
+class NotebookError(Exception):
+    """A cell raised; the message names the program, the cell and the error."""
+
+
+def execute_all(programs: Path, notebooks: Path) -> list[Path]:
+    """Execute each program that has no notebook of its present state; return all.
+
+    Raises:
+      NotebookError: if a cell raises.
+    """
+    notebooks.mkdir(parents=True, exist_ok=True)
+    wanted = []
+    for program in sorted(programs.glob("*.py")):
+        target = notebooks / f"{program.stem}.ipynb"
+        wanted.append(target)
+        state = fingerprint(program)
+        if (
+            target.exists()
+            and json.loads(target.read_text("utf-8"))["metadata"].get("executed")
+            == state
+        ):
+            continue
+        print(f"Executing {program.name} ...", flush=True)
+        notebook = execute(program)
+        notebook.metadata["executed"] = state
+        nbformat.write(notebook, target)
+    for stale in set(notebooks.glob("*.ipynb")) - set(wanted):
+        stale.unlink()
+    return wanted
+
+
+def execute(program: Path) -> nbformat.NotebookNode:
+    """Return the program as a notebook with the outputs of a fresh run.
+
+    Raises:
+      NotebookError: if a cell raises or writes to stderr.
+    """
+    notebook = jupytext.read(program)
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    client = NotebookClient(notebook, timeout=600, extra_arguments=ARGUMENTS)
+    try:
+        client.execute(
+            cwd=str(program.parent),
+            env={**os.environ, "MATPLOTLIBRC": str(FIGURE_STYLE)},
+            stderr=subprocess.DEVNULL,  # the kernel's own chatter, not a cell's
+        )
+    except CellExecutionError as error:
+        raise NotebookError(f"{program.name}: a cell raises\n{error}") from None
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise NotebookError(
+                    f"{program.name}: a cell writes to stderr\n{output.text}"
+                )
+            if svg := output.get("data", {}).get("image/svg+xml"):
+                output.data["image/svg+xml"] = for_both_schemes(svg)
+    return notebook
+
+
+def for_both_schemes(svg: str) -> str:
+    """Return a figure whose text and axes have the colour of the page's text."""
+    svg = svg[svg.index("<svg") :]
+    # Away with the date, comments, rules that would reach the page, size and fonts.
+    for part in (
+        "<metadata>.*?</metadata>",
+        "<!--.*?-->",
+        "<style.*?</style>",
+        r'\b(width|height)="[^"]*pt"',
+        r"font-family: [^;\"]*;?",
+    ):
+        svg = re.sub(part, " ", svg, flags=re.S)
+    return re.sub(r"\n\s*", "\n", svg.replace(INK, "currentColor")).strip()
+
+
+def fingerprint(program: Path) -> str:
+    """Return a hash of the program's bytes, its imports' versions and its drawing."""
+    source = program.read_bytes()
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+        )
+    }
+    distributions = {d for name in imported for d in _distributions().get(name, [])}
+    versions = {name: version(name) for name in distributions | {"jaxlib"}}
+    drawing = Path(__file__).read_text("utf-8") + FIGURE_STYLE.read_text("utf-8")
+    state = [sys.version, sorted(versions.items()), drawing]
+    return hashlib.sha256(source + json.dumps(state).encode()).hexdigest()
+
+
+@functools.cache
+def _distributions():
+    return packages_distributions()
