@@ -13,7 +13,7 @@
 #
 # The data ships inside scikit-learn: 442 patients, ten measurements each, and how far
 # their diabetes had progressed a year later
-# ([description](https://scikit-learn.org/stable/datasets/toy_dataset.html#diabetes-dataset)).
+# ([description](https://scikit-learn.org/stable/datasets/toy_dataset.html)).
 
 # %%
 import flax.linen as nn

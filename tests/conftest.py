@@ -1,1 +1,80 @@
-"""Fixtures that more than one test module needs."""
+"""What several test modules need: generated snippets, the built site, a browser."""
+
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from mkdocs.config import load_config
+from playwright.sync_api import sync_playwright
+
+from tests.pages import ROOT
+from tools import browser as chromium
+from tools import hooks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def generated():
+    """Write the generated snippets, so that the pages that include them can be read."""
+    hooks.generate(load_config(str(ROOT / "mkdocs.yml"))["nav"])
+
+
+class Site(NamedTuple):
+    """The built site: where it lies, and where it is served."""
+
+    folder: Path
+    url: str
+
+    def pages(self) -> list[str]:
+        """Return the address of every page, relative to `url`."""
+        found = self.folder.rglob("index.html")
+        return sorted(
+            path.parent.relative_to(self.folder).as_posix().removeprefix(".") + "/"
+            for path in found
+        )
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *args):
+        """Keep the test output free of requests."""
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """Build the site as it is published, below a path, and serve it."""
+    root = tmp_path_factory.mktemp("pages")
+    folder = root / "nnx-by-example"
+    handler = functools.partial(QuietHandler, directory=str(root))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}/{folder.name}/"
+        build = subprocess.run(
+            [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", folder],
+            cwd=ROOT,
+            env={**os.environ, "SITE_URL": url, "NO_MKDOCS_2_WARNING": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert build.returncode == 0, build.stdout + build.stderr
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Site(folder, url)
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start the Chromium that tools/browser.py finds; a missing one is an error."""
+    path = chromium.find()
+    assert path, "no Chromium: run `make test`, which installs one"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=path, args=chromium.flags()
+        )
+        yield running
+        running.close()

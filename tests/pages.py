@@ -16,6 +16,7 @@ import markdown
 from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.utils.meta import get_data
+from pymdownx.snippets import SnippetMissingError
 from pytest_examples import CodeExample, find_examples
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +77,13 @@ def all_pages() -> list[Path]:
     pages = [p for p in docs if p.suffix == ".md"]
     programs = list((ROOT / "examples").glob("*.py"))
     return sorted([*ROOT.glob("*.md"), *pages, *programs])
+
+
+def count_other_fences(path: Path) -> int:
+    """Return how many fences of a page are declared not to be code."""
+    if path.suffix == ".py":
+        return 0
+    return sum(kind != "python" for _, kind, _ in scan(path, path.read_text("utf-8")))
 
 
 def read_blocks(path: Path) -> list[Block]:
@@ -157,9 +165,12 @@ def rendered_blocks(path: Path, text: str) -> tuple[list[tuple[str, str]], list[
         "custom_fences": [{"name": "*", "class": "", "format": record}],
     }
     body, _ = get_data(text)
-    html = markdown.markdown(
-        body, extensions=config.markdown_extensions, extension_configs=options
-    )
+    try:
+        html = markdown.markdown(
+            body, extensions=config.markdown_extensions, extension_configs=options
+        )
+    except SnippetMissingError as error:
+        raise PageError(f"{shown_path(path)}: {error}") from None
     html = re.sub(r"<!--.*?-->", "", html, flags=re.S)
     visible = [int(n) for n in re.findall(r'<hr data-block="(\d+)"', html)]
 

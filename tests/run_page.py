@@ -27,7 +27,7 @@ from typing import Any
 from pytest_examples.config import ExamplesConfig
 from pytest_examples.run_code import run_code
 
-from tests.pages import Block, read_blocks, shown_path
+from tests.pages import Block, count_other_fences, read_blocks, shown_path
 from tools.hooks import CACHE, fingerprint, record_of
 
 VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
@@ -45,7 +45,15 @@ ENVIRONMENT = {
 # and no page sees what another did.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["jax", "flax.linen", "flax.nnx", "optax", "matplotlib.pyplot", "sklearn.datasets"]
+    [
+        "jax",
+        "flax.linen",
+        "flax.nnx",
+        "optax",
+        "matplotlib.pyplot",
+        "sklearn.datasets",
+        "tests.run_page",
+    ]
 )
 
 
@@ -232,6 +240,7 @@ def record(path: Path, blocks: list[Block], result: Result) -> None:
                 "fingerprint": fingerprint(path),
                 "blocks": len(blocks),
                 "outputs": result.outputs,
+                "not_code": count_other_fences(path),
                 "versions": VERSIONS,
             }
         )

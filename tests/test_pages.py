@@ -1,20 +1,18 @@
 """Every page, program and README: each block runs, and each output is true."""
 
+import subprocess
+import sys
+
 import pytest
-from mkdocs.config import load_config
 
-from tests.pages import ROOT, all_pages, shown_path
-from tests.run_page import differences, record, run_page
-from tools import hooks
+from tests.pages import all_pages, read_blocks, shown_path
+from tests.run_page import differences, output_lines, record, run_page
 
-
-@pytest.fixture(scope="session", autouse=True)
-def generated():
-    """Write the generated snippets, so that the pages that include them can be read."""
-    hooks.generate(load_config(str(ROOT / "mkdocs.yml"))["nav"])
+PAGES = all_pages()
+MAX_LINES, MAX_COLUMNS = 25, 88
 
 
-@pytest.mark.parametrize("path", all_pages(), ids=shown_path)
+@pytest.mark.parametrize("path", PAGES, ids=shown_path)
 def test_page(path, eval_example):
     blocks, result = run_page(path)
     if eval_example.update_examples:
@@ -27,3 +25,25 @@ def test_page(path, eval_example):
         pytest.fail("\n".join(wrong), pytrace=False)
     if not eval_example.update_examples:
         record(path, blocks, result)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=shown_path)
+def test_style_of_blocks(path):
+    for block in read_blocks(path):
+        outputs = output_lines(block.source)
+        lines = block.source.splitlines()
+        code = [line for n, line in enumerate(lines, 1) if n not in outputs]
+        assert path.suffix == ".py" or block.snippet or len(code) <= MAX_LINES, (
+            f"{block.place}: {len(code)} lines of code, at most {MAX_LINES} read well"
+        )
+        assert max(map(len, lines)) <= MAX_COLUMNS, f"{block.place}: a line is too long"
+        formatted = subprocess.run(
+            [sys.executable, "-m", "ruff", "format", "--stdin-filename=block.py", "-"],
+            input="\n".join(code) + "\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert formatted.stdout.splitlines() == code, (
+            f"{block.place}: not as `ruff format` writes it:\n{formatted.stdout}"
+        )

@@ -1,0 +1,198 @@
+"""The guards themselves: pages are broken on purpose, and each break is seen.
+
+Every case is a page that plain pytest-examples passes or never looks at.
+"""
+
+import pytest
+
+from tests.pages import PageError, all_pages, read_blocks
+from tests.run_page import differences, in_process, run_page
+
+GOOD = '```python\nx = 2\nprint("x is", x)\n#> x is 2\n```\n'
+
+# Code that a reader sees and nobody would run; the second line holds it.
+UNSEEN = {
+    "tildes": "\n~~~python\nprint(1)\n~~~\n",
+    "four backticks": "\n````python\nprint(1)\n````\n",
+    "attributes": "\n``` { .python .annotate }\nprint(1)\n```\n",
+    "braces": "\n```{python}\nprint(1)\n```\n",
+    "no kind": "\n```\nprint(1)\n```\n",
+    "short kind": "\n```py\nprint(1)\n```\n",
+    "upper case": "\n```Python\nprint(1)\n```\n",
+    "jupyter": "\n```jupyter\nprint(1)\n```\n",
+    "doctest": "\n```pycon\n>>> print(1)\n1\n```\n",
+    "skip": '\n```python {test="skip"}\nprint(1)\n```\n',
+    "on a bullet": "\n- ```python\n  print(1)\n  ```\n",
+    "in a quotation": "\n> ```python\n> print(1)\n> ```\n",
+    "inline": "\nSee ```print(1)``` here.\n",
+    "never closed": "\n```python\nprint(1)\n",
+    "closed elsewhere": "\n  ```python\n  print(1)\n```\n",
+    "tab": "\n\t```python\n\tprint(1)\n\t```\n",
+    "pre": "\n<pre>print(1)</pre>\n",
+    "indented": "\n    print(1)\n",
+    "tab without a tab's title": "\n=== NNX\n\n    ```python\n    print(1)\n    ```\n",
+    "comment": "\n<!--\n```python\nprint(1)\n```\n-->\n",
+    "snippet and code": '\n```python\n--8<-- "course/_template/exercise.py"\n1\n```\n',
+}
+
+# Outputs that a reader sees and no print made: (block, what the message must name).
+UNTRUE = {
+    "another digit": ("print(10)\n#> 11\n", "#> 10"),
+    "a line missing": ("print(1)\nprint(2)\n#> 2\n", "#> 1"),
+    "a line too many": ("print(1)\n#> 1\n#> 1\n", "nothing more"),
+    "swapped": ("print(1)\n#> 2\nprint(2)\n#> 1\n", "#> 1"),
+    "print removed": ("x = 1\n#> 1\n", "nothing more"),
+    "after an expression": ("1 + 1\n#> 2\n", "nothing more"),
+    "at the top": ("#> 1\nprint(1)\n#> 1\n", "print(1)"),
+    "behind the code": ("print(1)  #> 1\n", "line of its own"),
+    "never entered": ("if False:\n    print(1)\n    #> 1\n", "nothing more"),
+    "never called": ("def f():\n    print(1)\n    #> 1\n", "nothing more"),
+    "never raised": (
+        "try:\n    x = 1\nexcept ValueError:\n    print(1)\n    #> 1\n",
+        "nothing more",
+    ),
+    "second run of lines": ("print(1)\n#> 1\n\n#> 2\n", "nothing more"),
+    "reformatted": (
+        "import numpy as np\n\nprint(np.ones((2, 1)))\n#> [[1.0][1.0]]\n",
+        "#> [[1.]",
+    ),
+    "sorted set": ('print({"b": 1, "a": 2})\n#> {"a": 2, "b": 1}\n', "#> {'b': 1"),
+    "a loop": ("for i in range(2):\n    print(i)\n#> 0\n#> 2\n", "#> 1"),
+    "stdout": ('import sys\n\n_ = sys.stdout.write("a\\n")\n#> b\n', "#> a"),
+    "no end of line": ('print(1, end="")\n#> 1\n', "without ending the line"),
+}
+
+# Blocks that end as no reader expects.
+UNSOUND = {
+    "raises": ("x = 1\n1 / 0\n", "ZeroDivisionError"),
+    "wrong syntax": ("x = = 1\n", "SyntaxError"),
+    "warns": (
+        'import warnings\n\nwarnings.warn("old", DeprecationWarning)\n',
+        "DeprecationWarning",
+    ),
+    "deprecated in flax": (
+        "import jax.numpy as jnp\nfrom flax import nnx\n\n"
+        "x = nnx.Param(jnp.ones(2)).value\n",
+        "DeprecationWarning",
+    ),
+    "stderr": ('import sys\n\n_ = sys.stderr.write("a\\n")\n', "stderr"),
+    "skips": ('import pytest\n\npytest.skip("later")\n', "Skipped"),
+    "exits": ("raise SystemExit(0)\n", "SystemExit"),
+    "interrupts": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+    "leaves": ("import os\n\nos._exit(0)\n", "ended by itself"),
+}
+
+
+def write(folder, *blocks, name="page.md"):
+    """Return a page of these blocks; each starts two lines below the one before."""
+    path = folder / name
+    path.write_text("\n".join(f"```python\n{block}```\n" for block in blocks))
+    return path
+
+
+def wrong(path):
+    """Return what the doc-tests say of a page."""
+    return "\n".join(differences(*run_page(path)))
+
+
+def test_a_good_page_passes(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text(GOOD)
+    assert not wrong(path)
+
+
+@pytest.mark.parametrize("text", UNSEEN.values(), ids=UNSEEN)
+def test_code_that_nobody_runs_is_refused_with_its_line(tmp_path, text):
+    path = tmp_path / "page.md"
+    path.write_text(GOOD + "\nText.\n" + text)
+    with pytest.raises(PageError, match=r"page\.md"):
+        read_blocks(path)
+
+
+def test_the_message_names_the_line_and_what_to_write(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("Text.\n\n~~~python\nprint(1)\n~~~\n")
+    with pytest.raises(PageError, match=r"page\.md:3: .*three backticks"):
+        read_blocks(path)
+
+
+@pytest.mark.parametrize(("block", "named"), UNTRUE.values(), ids=UNTRUE)
+def test_an_untrue_output_is_seen(tmp_path, block, named):
+    assert named in wrong(write(tmp_path, block))
+
+
+@pytest.mark.parametrize(("block", "named"), UNSOUND.values(), ids=UNSOUND)
+def test_a_block_that_ends_badly_is_seen(tmp_path, block, named):
+    assert named in wrong(write(tmp_path, block))
+
+
+def test_an_untrue_output_is_named_with_its_line(tmp_path):
+    message = wrong(write(tmp_path, "x = 1\n", "print(x)\n#> 2\n"))
+    assert "page.md:7:" in message
+    assert "shown: #> 2" in message
+    assert "got:   #> 1" in message
+
+
+def test_an_error_is_named_with_its_line(tmp_path):
+    message = wrong(write(tmp_path, "x = 1\n", "y = 1\nz = x / 0\n"))
+    assert 'page.md", line 7' in message
+
+
+def test_the_blocks_of_a_page_are_one_program(tmp_path):
+    blocks = (
+        "factor = 1\n\n\ndef scaled(x):\n    return factor * x\n",
+        "factor = 3\nprint(scaled(2), __name__)\n#> 6 __main__\n",
+    )
+    assert not wrong(write(tmp_path, *blocks))
+
+
+def test_a_page_leaves_nothing_behind_for_the_next(tmp_path):
+    first = write(
+        tmp_path,
+        "import jax\nimport numpy as np\n\nnp.set_printoptions(precision=1)\n"
+        'jax.config.update("jax_enable_x64", True)\nnp.left_behind = 1\n',
+        name="first.md",
+    )
+    second = write(
+        tmp_path,
+        "import jax.numpy as jnp\nimport numpy as np\n\n"
+        'print(jnp.array([1.234567]), hasattr(np, "left_behind"))\n'
+        "#> [1.234567] False\n",
+        name="second.md",
+    )
+    assert not wrong(first)
+    assert not wrong(second)
+
+
+def test_what_python_prints_is_what_a_page_shows(tmp_path):
+    block = (
+        "import numpy as np\n\n\ndef table():\n    for row in np.eye(2):\n"
+        "        print(row)\n    print()\n\n\ntable()\n#> [1. 0.]\n#> [0. 1.]\n#>\n"
+        "print(np.ones((2, 1)))\n#> [[1.]\n#>  [1.]]\n"
+    )
+    assert not wrong(write(tmp_path, block))
+
+
+def test_a_snippet_that_is_missing_is_refused(tmp_path):
+    with pytest.raises(PageError, match=r"page\.md: .*no-such-file"):
+        read_blocks(write(tmp_path, '--8<-- "course/no-such-file.py"\n'))
+
+
+def test_a_hanging_page_ends(tmp_path):
+    with pytest.raises(RuntimeError, match="no end after"):
+        in_process(__import__("time").sleep, 60, seconds=0.5)
+
+
+def test_files_that_the_doc_tests_cannot_see_are_refused(monkeypatch, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.markdown").write_text(GOOD)
+    monkeypatch.setattr("tests.pages.ROOT", tmp_path)
+    with pytest.raises(PageError, match=r"page\.markdown"):
+        all_pages()
+
+
+def test_there_are_pages_and_every_lesson_has_blocks():
+    pages = all_pages()
+    lessons = [path for path in pages if path.match("docs/course/*/index.md")]
+    assert lessons
+    assert all(len(read_blocks(path)) >= 5 for path in lessons)
