@@ -31,11 +31,11 @@ class Site(NamedTuple):
     url: str
 
     def pages(self) -> list[str]:
-        """Return the address of every page, relative to `url`."""
-        found = self.folder.rglob("index.html")
+        """Return the address of every page, relative to `url`; home is empty."""
+        files = self.folder.rglob("index.html")
         return sorted(
-            path.parent.relative_to(self.folder).as_posix().removeprefix(".") + "/"
-            for path in found
+            file.relative_to(self.folder).as_posix().removesuffix("index.html")
+            for file in files
         )
 
 
@@ -55,7 +55,7 @@ def site(tmp_path_factory):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         url = f"http://127.0.0.1:{server.server_port}/{folder.name}/"
         build = subprocess.run(
-            [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", folder],
+            [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder],
             cwd=ROOT,
             env={**os.environ, "SITE_URL": url, "NO_MKDOCS_2_WARNING": "1"},
             capture_output=True,

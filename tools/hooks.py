@@ -42,6 +42,22 @@ def on_page_markdown(markdown, page, config, files):
     return markdown
 
 
+def on_post_page(output, page, config):
+    """Give two parts of the theme the names that screen readers need."""
+    return named(output)
+
+
+def on_post_template(output, template_name, config):
+    """Do the same for the page that wrong addresses lead to."""
+    return named(output) if template_name.endswith(".html") else output
+
+
+def named(output: str) -> str:
+    """Return the HTML of a page with names for its search and its tags."""
+    output = output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+    return output.replace('class="md-tags"', 'class="md-tags" aria-label="Names used"')
+
+
 def on_pre_page(page, config, files):
     """Let "edit this page" of a notebook lead to the program it is made from."""
     if page.file.src_uri.endswith(".ipynb") and config["repo_url"]:

@@ -1,0 +1,175 @@
+"""The site in a real browser: what a reader sees, presses, copies and pastes."""
+
+import subprocess
+import sys
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+LESSON = "course/call-vs-init/"
+PROGRAM = "examples/diabetes_regression/"
+SCHEMES = ("light", "dark")
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def open_page(browser, site):
+    """Return a function that opens a page and notes its requests and its errors."""
+    contexts = []
+
+    def open_page(path, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.requested, page.failures = [], []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.on("pageerror", lambda error: page.failures.append(str(error)))
+        page.on("requestfailed", lambda request: page.failures.append(request.url))
+        page.goto(site.url + path, wait_until="networkidle")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def copied_blocks(page):
+    """Return what each copy button of a Python block puts on the clipboard, in order.
+
+    A reader opens the folded parts and the tabs first, so this does too.
+    """
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    copied = []
+    for block in page.locator(".language-python").all():
+        if not block.is_visible():
+            tab = block.evaluate(
+                """block => {
+                  const tab = block.closest(".tabbed-block")
+                  const all = [...tab.parentElement.children].indexOf(tab)
+                  const labels = tab.closest(".tabbed-set").querySelectorAll("label")
+                  labels[all].click()
+                }"""
+            )
+            assert tab is None
+        block.hover()
+        block.locator("button.md-code__button[data-md-type=copy]").click()
+        copied.append(page.evaluate("navigator.clipboard.readText()"))
+    return copied
+
+
+def test_a_copied_lesson_runs_and_prints_what_the_page_shows(open_page, tmp_path):
+    page = open_page(LESSON)
+    blocks = copied_blocks(page)
+    assert len(blocks) == page.locator(".language-python").count() > 10
+    shown = [
+        line.removeprefix("#>").removeprefix(" ")
+        for block in blocks
+        for line in block.splitlines()
+        if line.startswith("#>")
+    ]
+    script = tmp_path / "pasted.py"
+    script.write_text("\n\n".join(blocks))
+    run = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == shown
+
+
+def test_a_copied_program_runs_and_prints_what_the_page_shows(open_page, tmp_path):
+    page = open_page(PROGRAM)
+    script = tmp_path / "pasted.py"
+    script.write_text("\n\n".join(copied_blocks(page)))
+    run = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"MPLBACKEND": "template", "PATH": ""},
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "".join(page.locator(".output code").all_inner_texts())
+    assert page.locator("figure.figure svg").is_visible()
+
+
+def test_no_page_asks_another_host_or_fails_to_load(open_page, site):
+    for path in site.pages():
+        page = open_page(path)
+        page.locator("body").press("Tab")
+        assert not [url for url in page.requested if not url.startswith(site.url)]
+        assert not page.failures, path
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_axe_finds_nothing_on_any_page(open_page, site, scheme):
+    for path in [*site.pages(), "404.html"]:
+        page = open_page(path, color_scheme=scheme)
+        used = page.locator("body").get_attribute("data-md-color-scheme")
+        assert used == {"light": "default", "dark": "slate"}[scheme]
+        page.evaluate(
+            "document.querySelectorAll('details').forEach(d => d.open = true)"
+        )
+        found = Axe().run(page)
+        assert not found.violations_count, f"{path}\n{found.generate_report()}"
+
+
+def test_axe_would_find_something(open_page):
+    page = open_page("")
+    page.evaluate("document.querySelector('h1').style.color = '#eee'")
+    assert Axe().run(page).violations_count
+
+
+def test_search_finds_the_function_of_the_problem(open_page):
+    page = open_page("", viewport={"width": 1280, "height": 900})
+    page.locator("input.md-search__input").press_sequentially("call_vs_init_forward")
+    first = page.locator(".md-search-result__link").first
+    first.wait_for()
+    assert LESSON in first.get_attribute("href")
+
+
+def test_tabs_switch_by_keyboard(open_page):
+    page = open_page(LESSON)
+    tabs = page.locator(".tabbed-set").first
+    tabs.locator("input").first.focus()
+    assert tabs.get_by_text("linen_model.init").is_hidden()
+    page.keyboard.press("ArrowRight")
+    assert tabs.get_by_text("linen_model.init").is_visible()
+
+
+@pytest.mark.parametrize("width", [390, 768])
+def test_nothing_overflows(open_page, site, width):
+    for path in site.pages():
+        page = open_page(path, viewport={**PHONE, "width": width})
+        page.evaluate(
+            "document.querySelectorAll('details').forEach(d => d.open = true)"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") == width, path
+        wide = page.evaluate(
+            """width => [...document.querySelectorAll("article *")]
+              .filter(e => !e.closest("pre, table, svg, .md-typeset__scrollwrap"))
+              .filter(e => e.getBoundingClientRect().right > width + 1)
+              .map(e => e.outerHTML.slice(0, 80))""",
+            width,
+        )
+        assert not wide, f"{path}: {wide}"
+
+
+def test_a_page_is_readable_without_javascript(open_page):
+    page = open_page(LESSON, java_script_enabled=False)
+    assert page.get_by_role("heading", name="Why it matters").is_visible()
+    page.get_by_text("Linen", exact=True).locator("visible=true").first.click()
+    assert page.get_by_text("linen_model.init").first.is_visible()
+    page.get_by_text("Show the solution").click()
+    assert page.locator("details[open] .language-python").first.is_visible()
+
+
+def test_instant_navigation_keeps_the_page(open_page, site):
+    page = open_page("", viewport={"width": 1280, "height": 900})
+    page.evaluate("window.kept = true")
+    page.get_by_role("link", name="Start the course").click()
+    page.wait_for_url(site.url + "course/")
+    assert page.evaluate("window.kept") is True
