@@ -24,8 +24,8 @@ lint: .venv/ready    ## Check style: ruff, typos, Markdown
 lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=param-access
 	@$(PY) -m tools.lesson "$(NAME)"
 
-lock: .venv/ready    ## Resolve requirements.lock afresh from pyproject.toml
-	@$(PY) -m uv pip compile -q --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
+lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"
+	@$(PY) -m uv pip compile -q $(if $(ONLY),$(ONLY:%=--upgrade-package %),--upgrade) --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
 
 .venv/ready: requirements.lock
 	@sh tools/bootstrap.sh

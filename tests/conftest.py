@@ -18,6 +18,11 @@ from tools import browser as chromium
 from tools import hooks
 
 
+def pytest_collection_modifyitems(items):
+    """Run the pages first: the site that is built later shows the figures of this run."""
+    items.sort(key=lambda item: item.module.__name__ != "tests.test_pages")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def generated():
     """Write the generated snippets, so that the pages that include them can be read."""

@@ -19,7 +19,9 @@ from mkdocs.utils.meta import get_data
 from pymdownx.snippets import SnippetMissingError
 from pytest_examples import CodeExample, find_examples
 
-ROOT = Path(__file__).parent.parent
+from tools import hooks
+
+ROOT = hooks.ROOT
 
 # Fences that are not run. Anything else than these and `python` is refused.
 NOT_CODE = {"console", "text", "yaml", "toml", "json", "makefile"}
@@ -64,19 +66,21 @@ def site_config() -> MkDocsConfig:
 
 
 def all_pages() -> list[Path]:
-    """Return every file whose Python is run: pages, programs, README, CONTRIBUTING.
+    """Return every file whose Python is run, as `tools/hooks.py` lists them.
 
     Raises:
-      PageError: if a file stands there in a form that the doc-tests cannot see.
+      PageError: if a file stands beside them in a form that the doc-tests cannot see.
     """
-    docs = [p for p in (ROOT / "docs").rglob("*") if p.is_file()]
-    unseen = [p for p in docs if p.suffix in {".markdown", ".MD", ".ipynb", ".html"}]
+    unseen = [
+        path
+        for folder in (hooks.DOCS, hooks.ROOT / "examples")
+        for path in folder.rglob("*")
+        if path.suffix in {".markdown", ".MD", ".ipynb", ".html"}
+    ]
     if unseen:
         names = ", ".join(map(shown_path, unseen))
         raise PageError(f"{names}: not seen by the doc-tests: rename to .md, or move")
-    pages = [p for p in docs if p.suffix == ".md"]
-    programs = list((ROOT / "examples").glob("*.py"))
-    return sorted([*ROOT.glob("*.md"), *pages, *programs])
+    return hooks.pages()
 
 
 def count_other_fences(path: Path) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.pages import PageError, all_pages, read_blocks
 from tests.run_page import differences, in_process, run_page
+from tools import hooks
 
 GOOD = '```python\nx = 2\nprint("x is", x)\n#> x is 2\n```\n'
 
@@ -186,7 +187,7 @@ def test_a_hanging_page_ends(tmp_path):
 def test_files_that_the_doc_tests_cannot_see_are_refused(monkeypatch, tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.markdown").write_text(GOOD)
-    monkeypatch.setattr("tests.pages.ROOT", tmp_path)
+    monkeypatch.setattr(hooks, "DOCS", tmp_path / "docs")
     with pytest.raises(PageError, match=r"page\.markdown"):
         all_pages()
 

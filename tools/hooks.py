@@ -131,11 +131,16 @@ def fingerprint(page: Path) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def pages() -> list[Path]:
+    """Return every file whose Python is run: pages, programs, README, CONTRIBUTING."""
+    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*.py")]
+    return sorted(found)
+
+
 def figures() -> str:
     """Return the figures of the last test run, of pages that have not changed since."""
-    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("examples/*.py")]
     records, changed = [], []
-    for page in sorted(pages):
+    for page in pages():
         path = record_of(page)
         found = json.loads(path.read_text("utf-8")) if path.exists() else {}
         if found.get("fingerprint") == fingerprint(page):
@@ -144,7 +149,7 @@ def figures() -> str:
             changed.append(page.relative_to(ROOT).as_posix())
     versions = records[0]["versions"] if records else {}
     rows = {
-        "pages and programs verified": f"{len(records)} of {len(pages)}",
+        "pages and programs verified": f"{len(records)} of {len(pages())}",
         "code blocks executed": sum(found["blocks"] for found in records),
         "output lines compared": sum(found["outputs"] for found in records),
         "blocks of text, not code": sum(found.get("not_code", 0) for found in records),

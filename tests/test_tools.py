@@ -1,0 +1,178 @@
+"""The tools: a new lesson, the browser, the generated snippets, the project's files."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.pages import ROOT
+from tools import browser, hooks, lesson
+
+NAV = [{"Home": "index.md"}, {"Course": [{"First phase": ["course/first/index.md"]}]}]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Copy the files of the project that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).exists():
+            target = tmp_path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    return tmp_path
+
+
+def run(project, *command):
+    """Run a Python module in the project; return what it said and how it ended."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=project, capture_output=True, text=True
+    )
+    return done.stdout + done.stderr, done.returncode
+
+
+def test_a_new_lesson_passes_with_one_line_of_nav(project):
+    said, status = run(project, "tools.lesson", "gated-unit")
+    assert status == 0, said
+    line = next(s for s in said.splitlines() if s.endswith("gated-unit/index.md"))
+    config = project / "mkdocs.yml"
+    existing = "          - course/call-vs-init/index.md\n"
+    text = config.read_text()
+    assert existing in text
+    config.write_text(text.replace(existing, f"{existing}{line}\n"))
+
+    said, status = run(
+        project,
+        "pytest",
+        "-q",
+        "tests/test_pages.py",
+        "tests/test_exercises.py",
+        "tests/test_site.py",
+        "-k",
+        "gated-unit or h1",
+    )
+    assert status == 0, said
+    assert re.search(r"\d+ passed", said)
+    page = (project / "docs/course/gated-unit/index.md").read_text()
+    assert "gated_unit(" in page or "gated_unit)" in page
+    assert "_template" not in page
+    assert "lesson_name" not in page
+    course_map = (project / ".cache/generated/course-map.md").read_text()
+    assert "### 2. [Gated unit](gated-unit/index.md)" in course_map
+
+
+@pytest.mark.parametrize("name", ["", "Param-Access", "lesson2", "a b", "../x", "-a"])
+def test_a_bad_name_for_a_lesson_is_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="cannot name a lesson"):
+        lesson.create(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_lesson_is_never_overwritten():
+    page = lesson.COURSE / "call-vs-init" / "index.md"
+    before = page.read_bytes()
+    with pytest.raises(ValueError, match="exists"):
+        lesson.create("call-vs-init")
+    assert page.read_bytes() == before
+
+
+def test_a_missing_browser_is_an_error_that_says_what_to_do(monkeypatch):
+    tried = []
+    monkeypatch.setattr(browser, "find", lambda: None)
+    monkeypatch.setattr(browser, "is_root", lambda: False)
+    monkeypatch.setattr(browser.subprocess, "run", lambda c, **_: tried.append(c))
+    with pytest.raises(RuntimeError, match="apt-get install chromium"):
+        browser.install()
+    assert [command[-2:] for command in tried] == [["install", "chromium"]]
+
+
+def test_root_falls_back_to_the_package_of_debian(monkeypatch):
+    tried = []
+    found = iter([None, None, "/usr/bin/chromium"])
+    monkeypatch.setattr(browser, "find", lambda: next(found))
+    monkeypatch.setattr(browser, "is_root", lambda: True)
+    monkeypatch.setattr(browser.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(browser.subprocess, "run", lambda c, **_: tried.append(c))
+    assert browser.install() == "/usr/bin/chromium"
+    assert "chromium" in tried[-1]
+
+
+def test_the_map_shows_each_lesson_with_the_output_that_it_proves(
+    monkeypatch, tmp_path
+):
+    page = tmp_path / "course" / "first" / "index.md"
+    page.parent.mkdir(parents=True)
+    page.write_text(
+        "---\ntitle: First\nproves: A claim.\n---\n\n## Worked example\n\n"
+        "```python\nprint(1)\n#> 1\nprint(2)\nprint(3)\n#> 2\n#> 3\n```\n\n"
+        "## Common pitfalls\n\n```python\nprint(4)\n#> 4\n```\n"
+    )
+    monkeypatch.setattr(hooks, "DOCS", tmp_path)
+    text = hooks.course_map(NAV)
+    assert "### 1. [First](first/index.md)" in text
+    assert "A claim." in text
+    assert "2\n3\n" in text
+    assert "4" not in text
+
+
+def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(hooks, "ROOT", tmp_path)
+    monkeypatch.setattr(hooks, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(hooks, "CACHE", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("Text.")
+    record = hooks.record_of(page)
+    record.parent.mkdir(parents=True)
+    counts = {"blocks": 2, "outputs": 3, "not_code": 0, "versions": {"jax": "1"}}
+    record.write_text(json.dumps({"fingerprint": hooks.fingerprint(page), **counts}))
+    assert "| 1 of 1 |" in hooks.figures()
+    assert "warning" not in hooks.figures()
+    page.write_text("Other text.")
+    assert "| 0 of 1 |" in hooks.figures()
+    assert "`page.md`" in hooks.figures()
+
+
+def test_a_page_changes_with_the_file_that_it_includes(monkeypatch, tmp_path):
+    monkeypatch.setattr(hooks, "DOCS", tmp_path)
+    page, included = tmp_path / "page.md", tmp_path / "exercise.py"
+    page.write_text('```python\n--8<-- "exercise.py:stub"\n```\n')
+    included.write_text("x = 1\n")
+    before = hooks.fingerprint(page)
+    included.write_text("x = 2\n")
+    assert hooks.fingerprint(page) != before
+
+
+def test_workflows_pin_their_actions_and_ask_for_little():
+    files = list((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert len(files) == 3
+    for file in files:
+        text = file.read_text("utf-8")
+        workflow = yaml.safe_load(text)
+        assert workflow["permissions"] == {}
+        assert all(job["timeout-minutes"] for job in workflow["jobs"].values())
+        used = re.findall(r"uses: (\S+)", text)
+        assert used
+        assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used)
+
+
+def test_the_lock_file_carries_hashes_and_no_address():
+    text = (ROOT / "requirements.lock").read_text("utf-8")
+    packages = re.split(r"\n(?=\w)", text.partition("\n")[2])
+    assert all("--hash=sha256:" in package for package in packages if "==" in package)
+    assert "://" not in text
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    command = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()[-1]
+    assert command == "make test"
+    assert command in (ROOT / "README.md").read_text("utf-8")
