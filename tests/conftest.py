@@ -19,7 +19,7 @@ from tools import hooks
 
 
 def pytest_collection_modifyitems(items):
-    """Run the pages first: the site that is built later shows the figures of this run."""
+    """Run the pages first: the site that is built later shows their figures."""
     items.sort(key=lambda item: item.module.__name__ != "tests.test_pages")
 
 

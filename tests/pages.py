@@ -5,9 +5,11 @@ scanner of that dialect (which knows line numbers), pytest-examples (which runs 
 updates them), and the site's own Markdown parser (which knows what a reader sees).
 """
 
+import ast
 import dataclasses
 import functools
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -77,9 +79,11 @@ def all_pages() -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix in {".markdown", ".MD", ".ipynb", ".html"}
     ]
+    programs = [*hooks.DOCS.rglob("*.py"), *(hooks.ROOT / "examples").rglob("*.py")]
+    unseen += [path for path in programs if "```" in path.read_text("utf-8")]
     if unseen:
         names = ", ".join(map(shown_path, unseen))
-        raise PageError(f"{names}: not seen by the doc-tests: rename to .md, or move")
+        raise PageError(f"{names}: holds blocks that the doc-tests cannot see")
     return hooks.pages()
 
 
@@ -123,6 +127,18 @@ def read_blocks(path: Path) -> list[Block]:
     return blocks
 
 
+def is_python(text: str) -> bool:
+    """Return whether text that is declared not to be code is Python all the same."""
+    if any(line.lstrip().startswith(">>>") for line in text.splitlines()):
+        return True
+    try:
+        tree = ast.parse(textwrap.dedent(text))
+    except SyntaxError:
+        return False
+    statements = (ast.Import, ast.ImportFrom, ast.Assign, ast.FunctionDef, ast.ClassDef)
+    return any(isinstance(node, statements) for node in ast.walk(tree))
+
+
 def scan(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
     """Yield line, kind and body of each fence; refuse every other way to write one.
 
@@ -134,6 +150,11 @@ def scan(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
         place = f"{shown_path(path)}:{number}"
         if fence is not None and line == fence["indent"] + "```":
             yield start, fence["kind"], "\n".join(body)
+            if fence["kind"] in {"console", "text"} and is_python("\n".join(body)):
+                raise PageError(
+                    f"{shown_path(path)}:{start}: this is Python that nobody runs: "
+                    f"{HOW_TO_WRITE}"
+                )
             fence = None
         elif "```" not in line and "~~~" not in line:
             body.append(line)

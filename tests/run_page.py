@@ -23,6 +23,7 @@ from importlib.abc import Loader
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from pytest_examples.config import ExamplesConfig
 from pytest_examples.run_code import run_code
@@ -177,10 +178,10 @@ def in_process(function: Callable, *args: Any, seconds: float = 300) -> Any:
     Raises:
       RuntimeError: if the process ends without an answer, or takes too long.
     """
-    os.environ.update(ENVIRONMENT)
     receiver, sender = PROCESSES.Pipe(duplex=False)
     child = PROCESSES.Process(target=_send, args=(sender, function, args))
-    child.start()
+    with patch.dict(os.environ, ENVIRONMENT):  # the server starts with the first child
+        child.start()
     sender.close()
     try:
         if not receiver.poll(seconds):

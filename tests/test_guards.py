@@ -22,6 +22,8 @@ UNSEEN = {
     "upper case": "\n```Python\nprint(1)\n```\n",
     "jupyter": "\n```jupyter\nprint(1)\n```\n",
     "doctest": "\n```pycon\n>>> print(1)\n1\n```\n",
+    "prompt": "\n```console\n>>> print(1)\n1\n```\n",
+    "text": "\n```text\nimport jax\n```\n",
     "skip": '\n```python {test="skip"}\nprint(1)\n```\n',
     "on a bullet": "\n- ```python\n  print(1)\n  ```\n",
     "in a quotation": "\n> ```python\n> print(1)\n> ```\n",
@@ -184,11 +186,12 @@ def test_a_hanging_page_ends(tmp_path):
         in_process(__import__("time").sleep, 60, seconds=0.5)
 
 
-def test_files_that_the_doc_tests_cannot_see_are_refused(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["page.markdown", "page.MD", "exercise.py"])
+def test_files_that_the_doc_tests_cannot_see_are_refused(monkeypatch, tmp_path, name):
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "page.markdown").write_text(GOOD)
+    (tmp_path / "docs" / name).write_text(GOOD)
     monkeypatch.setattr(hooks, "DOCS", tmp_path / "docs")
-    with pytest.raises(PageError, match=r"page\.markdown"):
+    with pytest.raises(PageError, match=name):
         all_pages()
 
 

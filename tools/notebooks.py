@@ -22,6 +22,10 @@ from nbclient.exceptions import CellExecutionError
 
 FIGURE_STYLE = Path(__file__).parent / "matplotlibrc"
 INK = "#123456"  # what that file draws text and axes with
+ENVIRONMENT = {
+    "MATPLOTLIBRC": str(FIGURE_STYLE),
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
 ARGUMENTS = ["--InlineBackend.figure_formats={'svg'}"]
 
 
@@ -72,7 +76,7 @@ def execute(program: Path) -> nbformat.NotebookNode:
     try:
         client.execute(
             cwd=str(program.parent),
-            env={**os.environ, "MATPLOTLIBRC": str(FIGURE_STYLE)},
+            env={**os.environ, **ENVIRONMENT},
             stderr=subprocess.DEVNULL,  # the kernel's own chatter, not a cell's
         )
     except CellExecutionError as error:

@@ -94,13 +94,15 @@ def check(candidate):
             return case + f"expected an array of shape (2,), got {answer!r}"
         if answer[0] != answer[1]:
             return case + f"two calls of one model agree exactly, got {answer}"
-        if not jnp.allclose(answer, expected := expected_sum(seed, x, features)):
+        expected = expected_sum(seed, x, features)
+        if not jnp.allclose(answer, expected, atol=1e-5):
             return case + f"expected {expected!s} twice, got {answer}"
         if len(called) != 2:
-            return f"numbers right, idea missing: {len(called)} module calls, not 2"
-        model = type(called[0])
-        if model.__module__.startswith("flax.") or [*map(type, built)].count(model) > 1:
-            return "numbers right, idea missing: build one module of your own"
+            return (
+                f"numbers right, idea missing: {len(called)} calls of a module, not 2"
+            )
+        if sum(type(module) is type(called[0]) for module in built) != 1:
+            return "numbers right, idea missing: build one module, call it twice"
         shapes = [p.shape for p in jax.tree.leaves(nnx.state(called[0], nnx.Param))]
         if sorted(shapes) != sorted([(x.size, int(features)), (int(features),)]):
             return f"numbers right, idea missing: nnx.Param of shapes {shapes}"
