@@ -7,7 +7,7 @@ help:           ## Show this list
 	@grep -hE '^[a-z]+: .*##' Makefile | sed 's/:.*##/ \t/' | expand -t 12
 
 serve: .venv/ready   ## Build the site and serve it on http://127.0.0.1:8000 with live reload
-	@$(PY) -m mkdocs serve --livereload --dev-addr 127.0.0.1:8000
+	@SITE_URL=http://127.0.0.1:8000/ $(PY) -m mkdocs serve --livereload --dev-addr 127.0.0.1:8000
 
 site: .venv/ready    ## Verify the pages, then build the site into site/
 	@$(PY) -m pytest -q tests/test_pages.py && $(PY) -m mkdocs build --strict

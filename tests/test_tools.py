@@ -86,11 +86,21 @@ def test_an_existing_lesson_is_never_overwritten():
     assert page.read_bytes() == before
 
 
+def failing(tried):
+    """Return a stand-in for `subprocess.run` that notes commands; each fails."""
+
+    def run(command, **_):
+        tried.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "no network\n")
+
+    return run
+
+
 def test_a_missing_browser_is_an_error_that_says_what_to_do(monkeypatch):
     tried = []
     monkeypatch.setattr(browser, "find", lambda: None)
     monkeypatch.setattr(browser, "is_root", lambda: False)
-    monkeypatch.setattr(browser.subprocess, "run", lambda c, **_: tried.append(c))
+    monkeypatch.setattr(browser.subprocess, "run", failing(tried))
     with pytest.raises(RuntimeError, match="apt-get install chromium"):
         browser.install()
     assert [command[-2:] for command in tried] == [["install", "chromium"]]
@@ -102,7 +112,7 @@ def test_root_falls_back_to_the_package_of_debian(monkeypatch):
     monkeypatch.setattr(browser, "find", lambda: next(found))
     monkeypatch.setattr(browser, "is_root", lambda: True)
     monkeypatch.setattr(browser.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(browser.subprocess, "run", lambda c, **_: tried.append(c))
+    monkeypatch.setattr(browser.subprocess, "run", failing(tried))
     assert browser.install() == "/usr/bin/chromium"
     assert "chromium" in tried[-1]
 

@@ -57,9 +57,11 @@ def install() -> str:
         ]
     for command in attempts:
         print("No Chromium found. Trying:", *command[-4:], flush=True)
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if path := find():
             return path
+        if done.returncode:
+            print("  failed:", (done.stderr or done.stdout).strip().splitlines()[0])
     raise RuntimeError(
         "The browser tests need Chromium and none could be installed. Install one "
         "(Debian: apt-get install chromium; macOS: brew install chromium), put it "
