@@ -26,7 +26,7 @@ from tools import hooks
 ROOT = hooks.ROOT
 
 # Fences that are not run. Anything else than these and `python` is refused.
-NOT_CODE = {"console", "text", "yaml", "toml", "json", "makefile"}
+NOT_CODE = {"console", "text"}
 
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<kind>[a-z]*)(?P<options>( [a-z_]+=\"[^\"]*\")*)$"
@@ -150,7 +150,7 @@ def scan(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
         place = f"{shown_path(path)}:{number}"
         if fence is not None and line == fence["indent"] + "```":
             yield start, fence["kind"], "\n".join(body)
-            if fence["kind"] in {"console", "text"} and is_python("\n".join(body)):
+            if fence["kind"] in NOT_CODE and is_python("\n".join(body)):
                 raise PageError(
                     f"{shown_path(path)}:{start}: this is Python that nobody runs: "
                     f"{HOW_TO_WRITE}"

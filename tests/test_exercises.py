@@ -31,7 +31,7 @@ def verdicts(path: Path, stub: str) -> dict:
     def judge(candidate):
         try:
             return exercise.check(candidate)
-        except Exception as error:
+        except (TypeError, ValueError) as error:  # what wrong input raises
             return f"raises {type(error).__name__}: {error}"
 
     return {
@@ -71,6 +71,13 @@ def test_the_untouched_stub_fails_with_a_friendly_message(exercise):
 def test_every_mistake_is_refused(exercise):
     accepted = [n for n, v in exercise[1]["mistakes"].items() if v == "passed"]
     assert not accepted
+
+
+def test_there_are_enough_attempts_to_judge(exercise):
+    path, found = exercise
+    mistakes, also_right = (1, 1) if path.parent.name == "_template" else (8, 3)
+    assert len(found["mistakes"]) >= mistakes
+    assert len(found["also_right"]) >= also_right
 
 
 def test_every_mistake_has_a_name_and_a_message_of_its_own(exercise):

@@ -31,7 +31,7 @@ def check(candidate):
         case = f"seed {seed}, x {x}, features {features}: "
         answer = candidate(seed, x, features)
         if answer is None:
-            return case + "got None: the body is still to be written"
+            return "got None: the body, or its return, is still to be written"
         if getattr(answer, "shape", None) != (2,):
             return case + f"expected an array of shape (2,), got {answer!r}"
         layer = nnx.Linear(x.size, int(features), rngs=nnx.Rngs(int(seed)))
@@ -42,8 +42,9 @@ def check(candidate):
     # --8<-- [end:check]
 
 
-# The attempts below are judged by the tests: `check` refuses every mistake, and the
-# message says what the learner did. A right answer in another form is never refused.
+# The attempts below are judged by the tests: `check` refuses every mistake, and accepts
+# each right answer in another form. The message is for a grader that finds a learner's
+# numbers equal to those of a mistake.
 
 
 def seed_zero(seed, x, features):

@@ -52,6 +52,7 @@ def expected_sum(seed, x, features):
     key = nnx.Rngs(int(seed)).params()
     kernel = jax.random.normal(key, (x.shape[-1], int(features)))
     return (x @ kernel / jnp.sqrt(x.shape[-1])).sum()
+
     # --8<-- [end:expected]
 
 
@@ -60,26 +61,46 @@ import sys
 
 
 def watch(candidate, *inputs):
-    """Return the answer, the modules that were built, and the modules called."""
-    seen, depth = {"__init__": [], "__call__": []}, 0
+    """Return the answer, and the arguments of the modules' constructors and calls."""
+    seen, depth, previous = {"__init__": [], "__call__": []}, 0, sys.getprofile()
 
     def profile(frame, event, _):
         nonlocal depth
-        code = frame.f_code
-        if event in ("call", "return") and code.co_name in seen and code.co_argcount:
-            module = frame.f_locals.get(code.co_varnames[0])
-            if isinstance(module, nnx.Module):
-                if event == "call" and depth == 0:  # not a part of another module
-                    seen[code.co_name].append(module)
-                depth += 1 if event == "call" else -1
+        code, values = frame.f_code, frame.f_locals
+        names = code.co_varnames[: code.co_argcount]
+        if event not in ("call", "return") or code.co_name not in seen or not names:
+            return
+        if isinstance(values.get(names[0]), nnx.Module):
+            if event == "call" and depth == 0:  # not a part of another module
+                seen[code.co_name].append([values[name] for name in names])
+            depth += 1 if event == "call" else -1
 
     sys.setprofile(profile)
     try:
         with jax.disable_jit():  # a jitted call would be seen only while it compiles
             return candidate(*inputs), seen["__init__"], seen["__call__"]
     finally:
-        sys.setprofile(None)
+        sys.setprofile(previous)
         # --8<-- [end:watch]
+
+
+# --8<-- [start:idea]
+def missing_idea(built, called, x, features):
+    """Return what the model lacks although its numbers are right, or None."""
+    if len(called) < 2:
+        return f"call your module twice; {len(called)} calls were seen"
+    model, *arguments = called[0]
+    if sum(type(module) is type(model) for module, *_ in built) > 1:
+        return "build one model, and call that one twice"
+    shapes = sorted(p.shape for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    if shapes != sorted([(x.size, int(features)), (int(features),)]):
+        return f"expected a kernel and a bias, got nnx.Param of shapes {shapes}"
+    grown = nnx.clone(model)
+    nnx.update(grown, jax.tree.map(lambda p: p + 1, nnx.state(grown, nnx.Param)))
+    moved = grown(*arguments).sum() - model(*arguments).sum()
+    if not jnp.allclose(moved, features * (x.sum() + 1), atol=1e-4):
+        return "the output does not follow the kernel and the bias"
+    # --8<-- [end:idea]
 
 
 # --8<-- [start:check]
@@ -89,7 +110,7 @@ def check(candidate):
         case = f"seed {seed}, x {x}, features {features}: "
         answer, built, called = watch(candidate, seed, x, features)
         if answer is None:
-            return case + "got None: the body is still to be written"
+            return "got None: the body, or its return, is still to be written"
         if getattr(answer, "shape", None) != (2,):
             return case + f"expected an array of shape (2,), got {answer!r}"
         if answer[0] != answer[1]:
@@ -97,21 +118,15 @@ def check(candidate):
         expected = expected_sum(seed, x, features)
         if not jnp.allclose(answer, expected, atol=1e-5):
             return case + f"expected {expected!s} twice, got {answer}"
-        if len(called) != 2:
-            return (
-                f"numbers right, idea missing: {len(called)} calls of a module, not 2"
-            )
-        if sum(type(module) is type(called[0]) for module in built) != 1:
-            return "numbers right, idea missing: build one module, call it twice"
-        shapes = [p.shape for p in jax.tree.leaves(nnx.state(called[0], nnx.Param))]
-        if sorted(shapes) != sorted([(x.size, int(features)), (int(features),)]):
-            return f"numbers right, idea missing: nnx.Param of shapes {shapes}"
+        if missing := missing_idea(built, called, x, features):
+            return f"numbers right, idea missing: {missing}"
     return "passed"
     # --8<-- [end:check]
 
 
-# The attempts below are judged by the tests: `check` refuses every mistake, and the
-# message says what the learner did. A right answer in another form is never refused.
+# The attempts below are judged by the tests: `check` refuses every mistake, and accepts
+# each right answer in another form. The message is for a grader that finds a learner's
+# numbers equal to those of a mistake.
 
 
 def attempt(module):
@@ -175,6 +190,25 @@ class WithoutBias(MyLinear):
 
     def __call__(self, x):
         return x @ self.kernel
+
+
+class UnusedBias(MyLinear):
+    def __call__(self, x):
+        return x @ self.kernel
+
+
+class MinusBias(MyLinear):
+    def __call__(self, x):
+        return x @ self.kernel - self.bias
+
+
+class CopyOfKernel(MyLinear):
+    def __init__(self, in_features, out_features, rngs):
+        super().__init__(in_features, out_features, rngs)
+        self.weights = nnx.data(self.kernel[...])
+
+    def __call__(self, x):
+        return x @ self.weights + self.bias
 
 
 class PlainArrays(MyLinear):
@@ -284,6 +318,11 @@ MISTAKES = {
     attempt(RandomBias): "The bias starts at zero: it needs no key.",
     attempt(BiasKeyFirst): "The kernel takes the first key of the stream.",
     attempt(WithoutBias): "Zeros hide it: the model has no `nnx.Param` for its bias.",
+    attempt(UnusedBias): "The bias is there, but the forward pass does not add it.",
+    attempt(MinusBias): "Add the bias: as it starts at zero, the sign stays hidden.",
+    attempt(
+        CopyOfKernel
+    ): "The forward pass reads a copy: training changes the `Param`.",
     attempt(PlainArrays): "Kernel and bias are plain arrays: wrap them in `nnx.Param`.",
     attempt(KeyInCall): "A key drawn inside `__call__` gives new numbers every time.",
     attempt(CountingCalls): "A call changes your model: a forward pass only reads.",
@@ -363,7 +402,40 @@ def as_one_batch_row(seed, x, features):
     return jnp.stack(rows).sum(axis=-1)
 
 
+class BatchesOnly(MyLinear):
+    def __call__(self, x):
+        return jnp.einsum("bi,io->bo", x, self.kernel[...]) + self.bias
+
+
+class Created(nnx.Module):
+    @classmethod
+    def create(cls, in_features, out_features, rngs):
+        module = cls()
+        kernel = jax.random.normal(rngs.params(), (in_features, out_features))
+        module.kernel = nnx.Param(kernel / jnp.sqrt(in_features))
+        module.bias = nnx.Param(jnp.zeros(out_features))
+        return module
+
+    def __call__(self, x):
+        return self.bias + x @ self.kernel
+
+
+def with_batches(seed, x, features):
+    model = BatchesOnly(x.size, int(features), nnx.Rngs(int(seed)))
+    return jnp.array([model(x[None]).sum(), model(x[None]).sum()])
+
+
+def with_a_debugging_call(seed, x, features):
+    model = MyLinear(x.shape[-1], int(features), rngs=nnx.Rngs(int(seed)))
+    first = model(x)
+    assert jnp.array_equal(first, model(x))
+    return jnp.array([first.sum(), model(x).sum()])
+
+
 ALSO_RIGHT = [
+    attempt(Created.create),
+    with_batches,
+    with_a_debugging_call,
     attempt(NestedLinear),
     attempt(WithInitializer),
     part_built_outside,
