@@ -8,12 +8,12 @@ updates them), and the site's own Markdown parser (which knows what a reader see
 import ast
 import dataclasses
 import functools
+import html
 import re
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import jupytext
 import markdown
 from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
@@ -25,13 +25,14 @@ from tools import hooks
 
 ROOT = hooks.ROOT
 
-# Fences that are not run. Anything else than these and `python` is refused.
-NOT_CODE = {"console", "text"}
-
-FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<kind>[a-z]*)(?P<options>( [a-z_]+=\"[^\"]*\")*)$"
-)
+FENCE = re.compile(r"(?P<indent> *)```(?P<kind>[a-z]*)")
 SNIPPET = re.compile(r'--8<-- "(?P<source>[^"\n]+)"')
+# A console block shows commands to type, never what they print.
+COMMAND = re.compile(r" *(make|pip|git)( [\w.=\"-]+)*")
+# Raw HTML can hide code or pass for it: a page needs none but this.
+DIV = r'/?div(?: class="[a-z -]+")?(?: markdown)?>'
+TAG = re.compile(rf"<(?!{DIV}|https?:)[a-zA-Z/]")
+PROMPT = re.compile(r" *(>>>|\.\.\.|In \[)")
 HOW_TO_WRITE = 'write three backticks and "python", on a line of their own'
 
 
@@ -50,10 +51,12 @@ class Block:
     snippet: str | None = None
     """The file and section it is included from, if it is."""
 
-    @property
-    def place(self) -> str:
-        """Return the path and the line of the block's fence."""
-        return f"{shown_path(self.example.path)}:{self.example.start_line}"
+    def place_of(self, number: int = 0) -> str:
+        """Return path and line of a line of the block; 0 is the fence."""
+        path, start = shown_path(self.example.path), self.example.start_line
+        if self.snippet:
+            return f"{path}:{start} (line {number} of {self.snippet})"
+        return f"{path}:{start + number}"
 
 
 def shown_path(path: Path) -> str:
@@ -71,27 +74,24 @@ def all_pages() -> list[Path]:
     """Return every file whose Python is run, as `tools/hooks.py` lists them.
 
     Raises:
-      PageError: if a file stands beside them in a form that the doc-tests cannot see.
+      PageError: if a file stands beside them that could hold code, and is not run.
     """
-    unseen = [
-        path
-        for folder in (hooks.DOCS, hooks.ROOT / "examples")
-        for path in folder.rglob("*")
-        if path.suffix in {".markdown", ".MD", ".ipynb", ".html"}
-    ]
-    programs = [*hooks.DOCS.rglob("*.py"), *(hooks.ROOT / "examples").rglob("*.py")]
-    unseen += [path for path in programs if "```" in path.read_text("utf-8")]
-    if unseen:
-        names = ", ".join(map(shown_path, unseen))
-        raise PageError(f"{names}: holds blocks that the doc-tests cannot see")
-    return hooks.pages()
+    pages = hooks.pages()
+    run = [*pages, *hooks.DOCS.glob("course/*/exercise.py")]
+    for folder in (hooks.DOCS, hooks.ROOT / "examples"):
+        for path in folder.rglob("*"):
+            known = path in run or path.suffix in {".svg", ".css", ".pyc"}
+            if path.is_file() and not known:
+                raise PageError(f"{shown_path(path)}: the doc-tests do not look here")
+            if path.suffix == ".py" and "```" in path.read_text("utf-8"):
+                raise PageError(f"{shown_path(path)}: holds blocks that nobody runs")
+    return pages
 
 
-def count_other_fences(path: Path) -> int:
-    """Return how many fences of a page are declared not to be code."""
-    if path.suffix == ".py":
-        return 0
-    return sum(kind != "python" for _, kind, _ in scan(path, path.read_text("utf-8")))
+def count_commands(path: Path) -> int:
+    """Return how many lines of a page are commands to type, which are not run."""
+    fences = [] if path.suffix == ".py" else scan(path, path.read_text("utf-8"))[0]
+    return sum(len(body) for _, kind, body in fences if kind == "console")
 
 
 def read_blocks(path: Path) -> list[Block]:
@@ -102,81 +102,79 @@ def read_blocks(path: Path) -> list[Block]:
     """
     text = path.read_text("utf-8")
     if path.suffix == ".py":
+        check_cells(path, text)
         whole = CodeExample.create(text, path=path, start_line=0)
         whole.group = uuid4()
-        return [Block(whole, text)]
-
-    expected = list(scan(path, text))
-    seen, leftovers = rendered_blocks(path, text)
-    if leftovers:
-        raise PageError("\n".join(leftovers))
-
-    blocks = [read_block(example) for example in find_examples(path)]
-    python = [line for line, kind, _ in expected if kind == "python"]
-    if [block.example.start_line for block in blocks] != python:
-        raise PageError(f"{shown_path(path)}: pytest-examples finds other blocks")
-    shown = [source for kind, source in seen if kind == "python"]
-    for block, source in zip(blocks, shown, strict=False):
-        if block.source.strip("\n") != source.strip("\n"):
-            raise PageError(f"{block.place}: the page shows other code than this")
-    if len(shown) != len(blocks):
-        raise PageError(
-            f"{shown_path(path)}: {len(blocks)} blocks are written, a reader sees "
-            f"{len(shown)}: is one in a comment, or not indented as its list or tab?"
-        )
+        blocks = [Block(whole, text)]
+    else:
+        written = [line for line, kind, _ in scan(path, text)[0] if kind == "python"]
+        blocks = [read_block(example) for example in find_examples(path)]
+        if [block.example.start_line for block in blocks] != written:
+            raise PageError(f"{shown_path(path)}: pytest-examples finds other blocks")
+        seen = rendered_blocks(path, text)
+        if len(seen) != len(blocks):
+            raise PageError(
+                f"{shown_path(path)}: {len(blocks)} blocks are written, a reader sees "
+                f"{len(seen)}: is one in a comment, or not indented as its list or tab?"
+            )
+        for block, source in zip(blocks, seen, strict=True):
+            if block.source.strip("\n") != source.strip("\n"):
+                raise PageError(
+                    f"{block.place_of()}: a reader sees other code than this"
+                )
+    for block in blocks:
+        check_code(block)
     return blocks
 
 
-def is_python(text: str) -> bool:
-    """Return whether text that is declared not to be code is Python all the same."""
-    if any(line.lstrip().startswith(">>>") for line in text.splitlines()):
-        return True
-    try:
-        tree = ast.parse(textwrap.dedent(text))
-    except SyntaxError:
-        return False
-    statements = (ast.Import, ast.ImportFrom, ast.Assign, ast.FunctionDef, ast.ClassDef)
-    return any(isinstance(node, statements) for node in ast.walk(tree))
-
-
-def scan(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield line, kind and body of each fence; refuse every other way to write one.
+def scan(path: Path, text: str) -> tuple[list[tuple[int, str, list[str]]], list[str]]:
+    """Return the fences (line, kind, body) and the lines of prose around them.
 
     Raises:
-      PageError: naming the line and what to write instead.
+      PageError: if code is written in any other way; it names the line.
     """
-    fence, start, body = None, 0, []
-    for number, line in enumerate(text.splitlines(), 1):
+    fences, prose, fence = [], [], None
+    for number, line in enumerate(text.split("\n"), 1):
         place = f"{shown_path(path)}:{number}"
-        if fence is not None and line == fence["indent"] + "```":
-            yield start, fence["kind"], "\n".join(body)
-            if fence["kind"] in NOT_CODE and is_python("\n".join(body)):
-                raise PageError(
-                    f"{shown_path(path)}:{start}: this is Python that nobody runs: "
-                    f"{HOW_TO_WRITE}"
-                )
+        if fence and line == fence["indent"] + "```":
             fence = None
+        elif fence and "```" not in line and "~~~" not in line:
+            fences[-1][2].append(line)
+            if fence["kind"] == "console" and not COMMAND.fullmatch(line):
+                raise PageError(
+                    f"{place}: a console block holds commands (make, pip, git) and not "
+                    f"what they print. For Python, {HOW_TO_WRITE}"
+                )
+        elif fence:
+            raise PageError(f"{place}: the fence of line {fences[-1][0]} is still open")
         elif "```" not in line and "~~~" not in line:
-            body.append(line)
-        elif fence is not None:
-            raise PageError(f"{place}: the fence of line {start} is still open here")
-        elif not (found := FENCE.match(line)):
-            raise PageError(
-                f"{place}: not a fence that the doc-tests can see: {HOW_TO_WRITE}"
-            )
-        elif found["kind"] != "python" and found["kind"] not in NOT_CODE:
-            raise PageError(
-                f"{place}: fence of kind {found['kind'] or 'none'!r}: {HOW_TO_WRITE}, "
-                f"or one of {', '.join(sorted(NOT_CODE))} for what is not code"
-            )
+            prose.append(line)
+            bare = re.sub(r"`[^`]*`", "", line)
+            if TAG.search(bare) or PROMPT.match(bare):
+                raise PageError(
+                    f"{place}: HTML and prompts can pass for code: {HOW_TO_WRITE}"
+                )
         else:
-            fence, start, body = found, number, []
-    if fence is not None:
-        raise PageError(f"{shown_path(path)}:{start}: this fence is never closed")
+            fence = FENCE.fullmatch(line)
+            if not fence or fence["kind"] not in {"python", "console"}:
+                raise PageError(
+                    f"{place}: not a fence that the doc-tests can see: {HOW_TO_WRITE}; "
+                    'commands to type are a block of kind "console"'
+                )
+            fences.append((number, fence["kind"], []))
+    if fence:
+        raise PageError(
+            f"{shown_path(path)}:{fences[-1][0]}: this fence is never closed"
+        )
+    return fences, prose
 
 
-def rendered_blocks(path: Path, text: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the blocks that a reader sees (kind, source) and any code outside them."""
+def rendered_blocks(path: Path, text: str) -> list[str]:
+    """Return the Python blocks that a reader of the built page sees.
+
+    Raises:
+      PageError: if a reader sees code that is in no fence.
+    """
     recorded: list[tuple[str, str]] = []
 
     def record(source, language, css_class, options, md, **kwargs):
@@ -189,24 +187,23 @@ def rendered_blocks(path: Path, text: str) -> tuple[list[tuple[str, str]], list[
         **options.get("pymdownx.superfences", {}),
         "custom_fences": [{"name": "*", "class": "", "format": record}],
     }
-    body, _ = get_data(text)
     try:
-        html = markdown.markdown(
-            body, extensions=config.markdown_extensions, extension_configs=options
+        page = markdown.markdown(
+            get_data(text)[0],
+            extensions=config.markdown_extensions,
+            extension_configs=options,
         )
     except SnippetMissingError as error:
         raise PageError(f"{shown_path(path)}: {error}") from None
-    html = re.sub(r"<!--.*?-->", "", html, flags=re.S)
-    visible = [int(n) for n in re.findall(r'<hr data-block="(\d+)"', html)]
-
-    leftovers = []
-    for pre in re.findall(r"<pre\b[^>]*>(?:<code>)?(.*?)</pre>", html, flags=re.S):
-        first = next((line for line in pre.splitlines() if line.strip()), "")
-        at = next((i for i, s in enumerate(text.splitlines(), 1) if first in s), 0)
-        leftovers.append(
+    page = re.sub(r"<!--.*?-->", "", page, flags=re.S)
+    if pre := re.search(r"<pre\b[^>]*>(?:<code>)?\s*(.*)", page):
+        line = html.unescape(pre[1])
+        at = next((n for n, s in enumerate(text.split("\n"), 1) if line in s), 0)
+        raise PageError(
             f"{shown_path(path)}:{at}: code without a fence: {HOW_TO_WRITE}"
         )
-    return [recorded[n] for n in visible], leftovers
+    seen = [recorded[int(n)] for n in re.findall(r'<hr data-block="(\d+)"', page)]
+    return [source for language, source in seen if language == "python"]
 
 
 def read_block(example: CodeExample) -> Block:
@@ -217,19 +214,66 @@ def read_block(example: CodeExample) -> Block:
     """
     if "--8<--" not in example.source:
         return Block(example, example.source)
+    place = f"{shown_path(example.path)}:{example.start_line}"
     snippet = SNIPPET.fullmatch(example.source.strip("\n"))
     if not snippet:
         raise PageError(
-            f"{shown_path(example.path)}:{example.start_line}: a block is either code, "
-            'or one snippet line: --8<-- "course/LESSON/exercise.py:SECTION"'
+            f"{place}: a block is either code, or one snippet line: "
+            '--8<-- "course/LESSON/exercise.py:SECTION"'
         )
-    config = site_config()
-    md = markdown.Markdown(
-        extensions=["pymdownx.snippets"],
-        extension_configs={
-            "pymdownx.snippets": config.mdx_configs["pymdownx.snippets"]
-        },
-    )
-    expanded = md.preprocessors["snippet"].run(snippet[0].split("\n"))
+    name = "pymdownx.snippets"
+    configs = {name: site_config().mdx_configs[name]}
+    md = markdown.Markdown(extensions=[name], extension_configs=configs)
+    try:
+        expanded = md.preprocessors["snippet"].run([snippet[0]])
+    except SnippetMissingError as error:
+        raise PageError(f"{place}: {error}") from None
     source = "\n".join(expanded).strip("\n") + "\n"
     return Block(example, source, snippet=snippet["source"])
+
+
+def check_cells(path: Path, text: str) -> None:
+    """Refuse, in a program, what only its notebook or nobody would run.
+
+    Raises:
+      PageError: naming the program and the cell.
+    """
+    for cell in jupytext.reads(text, fmt="py:percent").cells:
+        first = cell.source.partition("\n")[0]
+        magic = re.search(r"^# *(!|%(?!%))", cell.source, flags=re.M)
+        if cell.cell_type == "raw" or "active" in cell.metadata or magic:
+            raise PageError(f"{shown_path(path)}: this cell is no Python: {first}")
+        if cell.cell_type == "markdown":
+            if scan(path, cell.source)[0]:
+                raise PageError(f"{shown_path(path)}: code in a text cell: {first}")
+            rendered_blocks(path, cell.source)
+
+
+def check_code(block: Block) -> None:
+    """Refuse code that says something and does nothing, or that hides a warning.
+
+    Raises:
+      PageError: naming the line.
+    """
+    if not block.source.replace("\n", "").isprintable():
+        raise PageError(f"{block.place_of()}: holds a tab or a control character")
+    try:
+        tree = ast.parse(block.source)
+    except SyntaxError as error:
+        place = block.place_of(error.lineno or 0)
+        raise PageError(f"{place}: SyntaxError: {error.msg}") from None
+    if not tree.body:
+        raise PageError(f"{block.place_of()}: a block without a statement")
+    for node in ast.walk(tree):
+        lines = str(getattr(node, "value", "")).split("\n")
+        if isinstance(node, ast.Constant) and any(map(PROMPT.match, lines)):
+            place = block.place_of(node.lineno)
+            raise PageError(f"{place}: a prompt in a string is never compared")
+        silence = {"simplefilter", "filterwarnings"}
+        if isinstance(node, ast.Attribute) and node.attr in silence:
+            place = block.place_of(node.lineno)
+            raise PageError(f"{place}: a page cannot silence warnings")
+    for node in tree.body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            place = block.place_of(node.lineno)
+            raise PageError(f"{place}: a value that nobody prints is never compared")

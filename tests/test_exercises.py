@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import ROOT, read_blocks
-from tests.run_page import in_process
+from tests.process import in_process
 
 EXERCISES = sorted((ROOT / "docs" / "course").glob("*/exercise.py"))
 
@@ -54,10 +54,8 @@ def included(path: Path) -> dict[str, str]:
     """Return the sections of an exercise that its page shows: name and source."""
     blocks = read_blocks(path.parent / "index.md")
     wanted = f"course/{path.parent.name}/exercise.py"
-    pairs = [
-        (block.snippet.split(":"), block.source) for block in blocks if block.snippet
-    ]
-    return {name[1]: source for name, source in pairs if name[0] == wanted}
+    pairs = [((b.snippet or "").partition(":"), b.source) for b in blocks]
+    return {section: source for (file, _, section), source in pairs if file == wanted}
 
 
 def test_the_solution_passes(exercise):

@@ -6,7 +6,8 @@ Every case is a page that plain pytest-examples passes or never looks at.
 import pytest
 
 from tests.pages import PageError, all_pages, read_blocks
-from tests.run_page import differences, in_process, run_page
+from tests.process import in_process
+from tests.run_page import differences, run_page
 from tools import hooks
 
 GOOD = '```python\nx = 2\nprint("x is", x)\n#> x is 2\n```\n'
@@ -138,7 +139,7 @@ def test_an_untrue_output_is_named_with_its_line(tmp_path):
 
 def test_an_error_is_named_with_its_line(tmp_path):
     message = wrong(write(tmp_path, "x = 1\n", "y = 1\nz = x / 0\n"))
-    assert 'page.md", line 7' in message
+    assert 'page.md:7"' in message
 
 
 def test_the_blocks_of_a_page_are_one_program(tmp_path):
@@ -177,7 +178,7 @@ def test_what_python_prints_is_what_a_page_shows(tmp_path):
 
 
 def test_a_snippet_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(PageError, match=r"page\.md: .*no-such-file"):
+    with pytest.raises(PageError, match=r"page\.md:1: .*no-such-file"):
         read_blocks(write(tmp_path, '--8<-- "course/no-such-file.py"\n'))
 
 

@@ -34,9 +34,11 @@ def test_style_of_blocks(path):
         lines = block.source.splitlines()
         code = [line for n, line in enumerate(lines, 1) if n not in outputs]
         assert path.suffix == ".py" or block.snippet or len(code) <= MAX_LINES, (
-            f"{block.place}: {len(code)} lines of code, at most {MAX_LINES} read well"
+            f"{block.place_of()}: {len(code)} lines of code, more than {MAX_LINES}"
         )
-        assert max(map(len, lines)) <= MAX_COLUMNS, f"{block.place}: a line is too long"
+        assert max(map(len, lines)) <= MAX_COLUMNS, (
+            f"{block.place_of()}: a line is too long"
+        )
         formatted = subprocess.run(
             [sys.executable, "-m", "ruff", "format", "--stdin-filename=block.py", "-"],
             input="\n".join(code) + "\n",
@@ -45,5 +47,5 @@ def test_style_of_blocks(path):
             check=True,
         )
         assert formatted.stdout.splitlines() == code, (
-            f"{block.place}: not as `ruff format` writes it:\n{formatted.stdout}"
+            f"{block.place_of()}: not as `ruff format` writes it:\n{formatted.stdout}"
         )

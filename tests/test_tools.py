@@ -143,7 +143,7 @@ def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):
     page.write_text("Text.")
     record = hooks.record_of(page)
     record.parent.mkdir(parents=True)
-    counts = {"blocks": 2, "outputs": 3, "not_code": 0, "versions": {"jax": "1"}}
+    counts = {"blocks": 2, "outputs": 3, "commands": 0, "versions": {"jax": "1"}}
     record.write_text(json.dumps({"fingerprint": hooks.fingerprint(page), **counts}))
     assert "| 1 of 1 |" in hooks.figures()
     assert "warning" not in hooks.figures()

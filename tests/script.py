@@ -1,0 +1,141 @@
+"""Runs a page's Python as one script, in a process that is nobody else's.
+
+What the process writes is read from its file descriptors, so it makes no difference who
+writes: `print`, a logger, a subprocess, a thread.
+"""
+
+import ast
+import atexit
+import gc
+import os
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from importlib.abc import Loader
+from pathlib import Path
+
+from pytest_examples import CodeExample
+from pytest_examples.config import ExamplesConfig
+from pytest_examples.run_code import run_code
+
+
+class UnsoundError(Exception):
+    """A statement does what no page can show; the message says what."""
+
+
+class Streams:
+    """The standard output and error of this process, kept in files from now on."""
+
+    def __init__(self):
+        sys.stdout, sys.stderr = self.streams = [self._keep(1), self._keep(2)]
+        sys.__stdout__, sys.__stderr__ = self.streams
+        self.read = [0, 0]
+
+    @staticmethod
+    def _keep(descriptor):
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), descriptor)
+        return open(descriptor, "w", encoding="utf-8", closefd=False)
+
+    def take(self) -> str:
+        """Return what was printed since the last call.
+
+        Raises:
+          UnsoundError: if it is not whole lines of text, or if anything went to stderr.
+        """
+        texts = []
+        for index, stream in enumerate(self.streams):
+            stream.flush()
+            size = os.fstat(index + 1).st_size - self.read[index]
+            written = os.pread(index + 1, size, self.read[index])
+            texts.append(written.decode("utf-8", "backslashreplace"))
+            self.read[index] += size
+        out, err = texts
+        if err:
+            raise UnsoundError(
+                f"this writes to stderr, which no page shows: {err.strip()}"
+            )
+        if out and not out.endswith("\n"):
+            raise UnsoundError(f"this prints without ending the line: {out!r}")
+        if not out.replace("\n", "").isprintable():
+            raise UnsoundError(f"tabs and control characters cannot be shown: {out!r}")
+        return out
+
+
+class StatementLoader(Loader):
+    """Loads a script statement by statement and notes what each of them prints."""
+
+    def __init__(self, source: str, path: str):
+        self.source, self.path = source, path
+        self.printed: dict[int, str] = {}
+
+    def create_module(self, spec):
+        """Return None: the import system makes the module as it does for a script."""
+
+    def exec_module(self, module):
+        """Run the script; note the output of each statement at its last line."""
+        whole = compile(self.source, self.path, "exec", dont_inherit=True)
+        future = whole.co_flags & 0x1FF0000  # `from __future__` holds for all of it
+        streams, statement = Streams(), None
+        try:
+            for statement in ast.parse(self.source).body:
+                piece = ast.Module([statement], [])
+                exec(compile(piece, self.path, "exec", future, True), module.__dict__)
+                if "jax" in sys.modules:
+                    sys.modules["jax"].effects_barrier()
+                text = streams.take()
+                last = statement.end_lineno
+                self.printed[last] = self.printed.get(last, "") + text
+            end_process(module)
+            if late := streams.take():
+                raise UnsoundError(
+                    f"this is printed after the last statement: {late!r}"
+                )
+        except UnsoundError as error:
+            raise UnsoundError(f"{error} (line {statement.lineno})") from None
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise
+            raise UnsoundError(f"the script ends itself by {error!r}") from error
+
+
+def end_process(module) -> None:
+    """Do what Python does at the end of a script: nothing may be left to print."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    module.__dict__.clear()
+    gc.collect()
+
+
+def run_script(folder: str, root: str) -> tuple[dict[int, str], str | None]:
+    """Return what the statements print, by their last lines, and why the run failed.
+
+    The script is `page.py` in `folder`, which is empty otherwise. It does not see the
+    project, in `root`. Every warning is an error, so that nothing deprecated is taught.
+    """
+    warnings.simplefilter("error")
+    sys.path[:] = [folder, *(path for path in sys.path if path not in ("", root))]
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("tests", "tools"):
+            del sys.modules[name]
+    os.chdir(folder)
+    path = Path(folder, "page.py")
+    source = path.read_text("utf-8")
+    loader = StatementLoader(source, str(path))
+    try:
+        run_code(
+            example=CodeExample.create(source, path=path),
+            python_file=path,
+            loader=loader,
+            config=ExamplesConfig(),
+            enable_print_mock=False,
+            print_callback=None,
+            include_print=None,
+            module_globals=None,
+            call=None,
+        )
+    except Exception as error:
+        return loader.printed, "".join(traceback.format_exception(error))
+    return loader.printed, None
