@@ -31,8 +31,11 @@ SNIPPET = re.compile(r'--8<-- "(?P<source>[^"\n]+)"')
 COMMAND = re.compile(r" *(make|pip|git)( [\w.=\"-]+)*")
 # Raw HTML can hide code or pass for it: a page needs none but this.
 DIV = r'/?div(?: class="[a-z -]+")?(?: markdown)?>'
-TAG = re.compile(rf"<(?!{DIV}|https?:)[a-zA-Z/]")
+TAG = re.compile(rf"<(?!{DIV}|https?:)[a-zA-Z/!]")
 PROMPT = re.compile(r" *(>>>|\.\.\.|In \[)")
+STATEMENT = re.compile(
+    r" *(#>|import \w+$|from [\w.]+ import |print\(|(def|class) \w+[(:])"
+)
 HOW_TO_WRITE = 'write three backticks and "python", on a line of their own'
 
 
@@ -150,10 +153,8 @@ def scan(path: Path, text: str) -> tuple[list[tuple[int, str, list[str]]], list[
         elif "```" not in line and "~~~" not in line:
             prose.append(line)
             bare = re.sub(r"`[^`]*`", "", line)
-            if TAG.search(bare) or PROMPT.match(bare):
-                raise PageError(
-                    f"{place}: HTML and prompts can pass for code: {HOW_TO_WRITE}"
-                )
+            if TAG.search(bare) or PROMPT.match(bare) or STATEMENT.match(bare):
+                raise PageError(f"{place}: this can pass for code: {HOW_TO_WRITE}")
         else:
             fence = FENCE.fullmatch(line)
             if not fence or fence["kind"] not in {"python", "console"}:
@@ -240,7 +241,7 @@ def check_cells(path: Path, text: str) -> None:
     """
     for cell in jupytext.reads(text, fmt="py:percent").cells:
         first = cell.source.partition("\n")[0]
-        magic = re.search(r"^# *(!|%(?!%))", cell.source, flags=re.M)
+        magic = re.search(r"^(# *)?(!|%(?!%))", cell.source, flags=re.M)
         if cell.cell_type == "raw" or "active" in cell.metadata or magic:
             raise PageError(f"{shown_path(path)}: this cell is no Python: {first}")
         if cell.cell_type == "markdown":
@@ -269,10 +270,15 @@ def check_code(block: Block) -> None:
         if isinstance(node, ast.Constant) and any(map(PROMPT.match, lines)):
             place = block.place_of(node.lineno)
             raise PageError(f"{place}: a prompt in a string is never compared")
-        silence = {"simplefilter", "filterwarnings"}
-        if isinstance(node, ast.Attribute) and node.attr in silence:
+        code = (
+            ast.unparse(node) if isinstance(node, ast.Call | ast.ExceptHandler) else ""
+        )
+        if re.match(r"(\w+\.)*(simplefilter|filterwarnings)\((?!'always')", code):
             place = block.place_of(node.lineno)
-            raise PageError(f"{place}: a page cannot silence warnings")
+            raise PageError(f"{place}: record a warning; do not silence it")
+        if re.match(r"except [\w.(, ]*Warning", code):
+            place = block.place_of(node.lineno)
+            raise PageError(f"{place}: readers get no exception from a warning")
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             place = block.place_of(node.lineno)

@@ -98,7 +98,8 @@ class StatementLoader(Loader):
         except BaseException as error:
             if isinstance(error, Exception):
                 raise
-            raise UnsoundError(f"the script ends itself by {error!r}") from error
+            name = type(error).__name__
+            raise UnsoundError(f"the script ends itself by {name}: {error}") from error
 
 
 def end_process(module) -> None:
@@ -136,6 +137,8 @@ def run_script(folder: str, root: str) -> tuple[dict[int, str], str | None]:
             module_globals=None,
             call=None,
         )
+    except UnsoundError as error:
+        return loader.printed, str(error)
     except Exception as error:
         return loader.printed, "".join(traceback.format_exception(error))
     return loader.printed, None

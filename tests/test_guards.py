@@ -35,6 +35,23 @@ UNSEEN = {
     "pre": "\n<pre>print(1)</pre>\n",
     "indented": "\n    print(1)\n",
     "tab without a tab's title": "\n=== NNX\n\n    ```python\n    print(1)\n    ```\n",
+    "capital tag": "\n<PRE>print(1)</PRE>\n",
+    "code tag": "\n<code>import jax<br>print(1)</code>\n",
+    "details tag": "\n<details>\nText.\n</details>\n",
+    "hidden": "\n<div hidden markdown>\n\n```python\nprint(1)\n```\n\n</div>\n",
+    "open comment": "\n<!--\n\n```python\nprint(1)\n```\n\nText.\n",
+    "bare prompt": "\n>>> print(1)\n1\n",
+    "bare statements": "\nimport jax\nprint(1)\n",
+    "bare output": "\n#> 1\n",
+    "console with output": "\n```console\nmake test\n12 passed\n```\n",
+    "title": '\n```python title="page.py"\nprint(1)\n```\n',
+    "no statement": "\n```python\n# print(1)\n```\n",
+    "string": '\n```python\nprint(1)\n#> 1\n"""\n2\n"""\n```\n',
+    "prompt in a string": '\n```python\nx = """\n>>> 1 + 1\n3\n"""\n```\n',
+    "control character": '\n```python\nx = "\x0c"\n```\n',
+    "silenced": '\n```python\nimport warnings\nwarnings.simplefilter("ignore")\n```\n',
+    "caught warning": "\n```python\ntry:\n    x = 1\nexcept DeprecationWarning:\n"
+    "    x = 2\n```\n",
     "comment": "\n<!--\n```python\nprint(1)\n```\n-->\n",
     "snippet and code": '\n```python\n--8<-- "course/_template/exercise.py"\n1\n```\n',
 }
@@ -48,6 +65,7 @@ UNTRUE = {
     "print removed": ("x = 1\n#> 1\n", "nothing more"),
     "after an expression": ("1 + 1\n#> 2\n", "nothing more"),
     "at the top": ("#> 1\nprint(1)\n#> 1\n", "print(1)"),
+    "another arrow": ("print(1)\n# > 1\n", "starts with #>"),
     "behind the code": ("print(1)  #> 1\n", "line of its own"),
     "never entered": ("if False:\n    print(1)\n    #> 1\n", "nothing more"),
     "never called": ("def f():\n    print(1)\n    #> 1\n", "nothing more"),
@@ -62,6 +80,30 @@ UNTRUE = {
     ),
     "sorted set": ('print({"b": 1, "a": 2})\n#> {"a": 2, "b": 1}\n', "#> {'b': 1"),
     "a loop": ("for i in range(2):\n    print(i)\n#> 0\n#> 2\n", "#> 1"),
+    "a saved stdout": (
+        'import sys\n\nout = sys.stdout\n_ = out.write("a\\n")\n',
+        "#> a",
+    ),
+    "a lost stdout": (
+        "import io\nimport sys\n\nsys.stdout = io.StringIO()\nprint(2)\n#> 2\n",
+        "nothing more",
+    ),
+    "a subprocess": ('import os\n\n_ = os.system("echo a")\n', "#> a"),
+    "a descriptor": ('import os\n\n_ = os.write(1, b"a\\n")\n', "#> a"),
+    "a debugging print": ('import jax\n\njax.debug.print("a {}", 1)\n', "#> a 1"),
+    "at the end": (
+        'import atexit\n\n_ = atexit.register(print, "a")\n',
+        "after the last",
+    ),
+    "a late thread": (
+        "import threading\nimport time\n\n\ndef late():\n    time.sleep(0.2)\n"
+        "    print(1)\n\n\nthreading.Thread(target=late).start()\n",
+        "after the last",
+    ),
+    "a tab": ('print("a\\tb")\n', "control characters"),
+    "a fence": ('print("`" * 3)\n', "cannot show this output"),
+    "inside a string": ('print(1); x = """a\nb"""\n', "one statement a line"),
+    "a backslash": ("x = 1 \\\n#> 1\ny = 2\n", "without a backslash"),
     "stdout": ('import sys\n\n_ = sys.stdout.write("a\\n")\n#> b\n', "#> a"),
     "no end of line": ('print(1, end="")\n#> 1\n', "without ending the line"),
 }
@@ -80,6 +122,13 @@ UNSOUND = {
         "DeprecationWarning",
     ),
     "stderr": ('import sys\n\n_ = sys.stderr.write("a\\n")\n', "stderr"),
+    "the project": ("from tests.pages import ROOT\n", "No module named 'tests'"),
+    "a logger": ('import logging\n\nlogging.warning("a")\n', "stderr"),
+    "never awaited": (
+        "async def f():\n    return 1\n\n\nc = f()\n",
+        "never awaited",
+    ),
+    "a late future": ("x = 1\nfrom __future__ import annotations\n", "SyntaxError"),
     "skips": ('import pytest\n\npytest.skip("later")\n', "Skipped"),
     "exits": ("raise SystemExit(0)\n", "SystemExit"),
     "interrupts": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
@@ -175,6 +224,65 @@ def test_what_python_prints_is_what_a_page_shows(tmp_path):
         "print(np.ones((2, 1)))\n#> [[1.]\n#>  [1.]]\n"
     )
     assert not wrong(write(tmp_path, block))
+
+
+def test_a_future_import_holds_for_the_whole_page(tmp_path):
+    blocks = (
+        "from __future__ import annotations\n\nx = 1\n",
+        "def f(x: int):\n    return x\n\n\nprint(f.__annotations__)\n#> {'x': 'int'}\n",
+    )
+    assert not wrong(write(tmp_path, *blocks))
+
+
+def test_the_source_of_a_class_is_the_one_on_the_page(tmp_path):
+    blocks = (
+        "import inspect\n\n\nclass Layer:\n    size = 1\n",
+        "print(inspect.getsource(Layer))\n#> class Layer:\n#>     size = 1\n#>\n",
+    )
+    assert not wrong(write(tmp_path, *blocks))
+
+
+def test_a_warning_is_shown_by_recording_it(tmp_path):
+    block = (
+        "import warnings\n\nwith warnings.catch_warnings(record=True) as caught:\n"
+        '    warnings.simplefilter("always")\n'
+        '    warnings.warn("old", DeprecationWarning)\n'
+        "print(caught[0].message)\n#> old\n"
+    )
+    assert not wrong(write(tmp_path, block))
+
+
+def test_a_page_does_not_see_what_another_wrote_to_disk(tmp_path):
+    block = (
+        "from pathlib import Path\n\nprint(Path('left').exists())\n#> False\n"
+        "_ = Path('left').write_text('x')\n"
+    )
+    path = write(tmp_path, block)
+    assert not wrong(path)
+    assert not wrong(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("# %% [markdown]\n# ```python\n# print(1)\n# ```\n", "code in a text cell"),
+        ("# %% [markdown]\n# Text.\n#\n#     x = 1\n", "code without a fence"),
+        ("# %% [raw]\n# print(1)\n", "no Python"),
+        ("# %%\n# !echo 1\n", "no Python"),
+        ('# %% active="ipynb"\n# print(1)\n', "no Python"),
+    ],
+)
+def test_a_program_that_hides_code_is_refused(tmp_path, code, message):
+    path = tmp_path / "program.py"
+    path.write_text(code + "\n# %%\nx = 1\n")
+    with pytest.raises(PageError, match=message):
+        read_blocks(path)
+
+
+def test_a_missing_end_of_line_is_reported(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text("print(1)\n#> 1")
+    assert "nothing more" in wrong(path)
 
 
 def test_a_snippet_that_is_missing_is_refused(tmp_path):
