@@ -99,19 +99,15 @@ def run_blocks(blocks: list[Block]) -> Result:
         places += [block.place_of(number) for number in range(1, len(lines) + 3)]
 
     def on_page(match):
-        return f'File "{places[int(match[1]) - 1]}"'
+        return places[int(match[1]) - 1]
 
     try:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "page.py").write_text("\n".join(script), "utf-8")
             printed, error = in_process(run_script, folder, str(ROOT))
         if error:
-            error = re.sub(r'File "[^"]*page\.py", line (\d+)', on_page, error)
-            return Result(
-                error=re.sub(
-                    r"\(line (\d+)\)", lambda m: f"({places[int(m[1]) - 1]})", error
-                )
-            )
+            error = re.sub(r'(?<=File ")[^"]*page\.py", line (\d+)', on_page, error)
+            return Result(error=re.sub(r"(?<=\()line (\d+)(?=\))", on_page, error))
         rendered = []
         for block, start in zip(blocks, starts, strict=True):
             count = block.source.count("\n")

@@ -1,6 +1,7 @@
 """The built site: links lead somewhere, pages are light and come from one host."""
 
 import gzip
+import json
 import subprocess
 import sys
 from urllib.parse import unquote, urldefrag, urljoin
@@ -79,6 +80,16 @@ def test_a_notebook_is_as_light_as_a_lesson(site):
     for page in site.pages():
         html = (site.folder / page / "index.html").read_bytes()
         assert len(gzip.compress(html)) < MAX_HTML_KB * 1024, page
+
+
+def test_search_knows_the_sections_of_lessons_and_programs(site):
+    index = json.loads(
+        (site.folder / "search" / "search_index.json").read_text("utf-8")
+    )
+    text = {entry["location"]: entry["text"] for entry in index["docs"]}
+    assert "rngs.params" in text["course/call-vs-init/#the-api"]
+    assert "nnx_step" in text["examples/diabetes_regression/#two-training-steps"]
+    assert "<svg" not in "".join(text.values())
 
 
 def test_no_source_file_is_published(site):

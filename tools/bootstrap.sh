@@ -10,15 +10,17 @@ if [ ! -x .venv/bin/python ]; then
       break
     fi
   done
-  if [ -n "$found" ]; then
-    echo "Making .venv with $("$found" --version) ..."
-    "$found" -m venv .venv
-  elif command -v uv >/dev/null; then
-    echo "Making .venv with uv and Python $(cat .python-version) ..."
-    uv venv --quiet .venv
-  else
+  if [ -z "$found" ]; then
     echo "No Python >= 3.12 found (tried python3, python$(cat .python-version), python3.12)." >&2
     echo "Install one, for example with pyenv: pyenv install $(cat .python-version)" >&2
+    exit 1
+  fi
+  echo "Making .venv with $("$found" --version) ..."
+  if command -v uv >/dev/null; then
+    uv venv --quiet --python "$found" .venv
+  elif ! "$found" -m venv .venv; then
+    rm -rf .venv
+    echo "Python's venv module does not work (Debian: apt-get install python3-venv)." >&2
     exit 1
   fi
 fi

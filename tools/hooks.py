@@ -42,6 +42,11 @@ def on_page_markdown(markdown, page, config, files):
     return markdown
 
 
+def on_page_content(html, page, config, files):
+    """Mark the printed outputs, so that they look like output and copy as comments."""
+    return html.replace('<span class="c1">#&gt;', '<span class="c1 printed">#&gt;')
+
+
 def on_post_page(output, page, config):
     """Give two parts of the theme the names that screen readers need."""
     return named(output)
