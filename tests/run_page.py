@@ -32,6 +32,14 @@ VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
 VERSIONS["python"] = ".".join(map(str, sys.version_info[:3]))
 
 
+# Comments that claim an output: an arrow, "Output:", or nothing but a value.
+CLAIM = re.compile(
+    r"#+\s*((>|->|=>).*|(output|prints|out)\b.*|[\[({]?-?\d[\d\s.,:e+()\[\]{}-]*"
+    r"|True|False|None)",
+    flags=re.I,
+)
+
+
 @dataclasses.dataclass
 class Result:
     """What a run of a page found."""
@@ -40,6 +48,8 @@ class Result:
     """Each block's source with the outputs that were printed."""
     outputs: int = 0
     """How many output lines were printed."""
+    idle: list[str] = dataclasses.field(default_factory=list)
+    """The places of statements that never ran."""
     error: str | None = None
     """Why the page cannot be run or shown; the other fields are empty then."""
 
@@ -57,7 +67,7 @@ def output_lines(source: str) -> set[int]:
         alone = not token.line[: token.start[1]].strip()
         if token.string.startswith("#>") and alone:
             numbers.add(token.start[0])
-        elif re.match(r"#+\s*(>|->|=>)", token.string):
+        elif CLAIM.fullmatch(token.string):
             raise PageError(
                 f"line {token.start[0]} of the block: an output starts with #> on a "
                 "line of its own, under the whole statement that prints it"
@@ -104,18 +114,20 @@ def run_blocks(blocks: list[Block]) -> Result:
     try:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "page.py").write_text("\n".join(script), "utf-8")
-            printed, error = in_process(run_script, folder, str(ROOT))
+            printed, never_run, error = in_process(run_script, folder, str(ROOT))
         if error:
             error = re.sub(r'(?<=File ")[^"]*page\.py", line (\d+)', on_page, error)
             return Result(error=re.sub(r"(?<=\()line (\d+)(?=\))", on_page, error))
-        rendered = []
+        rendered, idle = [], []
         for block, start in zip(blocks, starts, strict=True):
-            count = block.source.count("\n")
-            own = {n: printed.get(start + n, "") for n in range(1, count + 1)}
+            lines = range(1, block.source.count("\n") + 1)
+            own = {n: printed.get(start + n, "") for n in lines}
             rendered.append(with_outputs(block.source, own))
+            if not block.snippet:  # a check has a branch for every mistake
+                idle += [block.place_of(n) for n in lines if start + n in never_run]
     except (PageError, RuntimeError) as error:
         return Result(error=str(error))
-    return Result(rendered, sum(text.count("\n") for text in printed.values()))
+    return Result(rendered, sum(text.count("\n") for text in printed.values()), idle)
 
 
 def run_page(path: Path) -> tuple[list[Block], Result]:
@@ -146,7 +158,7 @@ def differences(blocks: list[Block], result: Result) -> list[str]:
             f"  shown: {''.join(shown[at : at + 1]) or 'nothing more'}\n"
             f"  got:   {''.join(got[at : at + 1]) or 'nothing more'}"
         )
-    return found
+    return found + [f"{place}: this line never runs" for place in result.idle]
 
 
 def record(path: Path, blocks: list[Block], result: Result) -> None:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import types
 import warnings
 from importlib.abc import Loader
 from pathlib import Path
@@ -64,12 +65,59 @@ class Streams:
         return out
 
 
+class Executed:
+    """The lines of a script that have run, by what Python itself reports."""
+
+    def __init__(self):
+        self.lines: set[int] = set()
+        self.tool = sys.monitoring.COVERAGE_ID
+        sys.monitoring.use_tool_id(self.tool, "pages")
+        event = sys.monitoring.events.LINE
+        sys.monitoring.register_callback(self.tool, event, self._ran)
+
+    def _ran(self, code, line):
+        self.lines.add(line)
+        return sys.monitoring.DISABLE  # once is enough
+
+    def watch(self, code):
+        """Return the code, watched together with the functions defined in it."""
+        line = sys.monitoring.events.LINE
+        sys.monitoring.set_local_events(self.tool, code, line)
+        for inner in code.co_consts:
+            if isinstance(inner, types.CodeType):
+                self.watch(inner)
+        return code
+
+    def missing(self, tree: ast.Module) -> list[int]:
+        """Return the first lines of the statements that have not run."""
+        return sorted(
+            node.lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.stmt) and not is_declaration(node)
+            if not self.lines & set(range(node.lineno, header_end(node) + 1))
+        )
+
+
+def is_declaration(node: ast.stmt) -> bool:
+    """Return whether a statement executes nothing: docstring, `global`, `x: int`."""
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    typed = isinstance(node, ast.AnnAssign) and node.value is None
+    return text or typed or isinstance(node, ast.Global | ast.Nonlocal)
+
+
+def header_end(node: ast.stmt) -> int:
+    """Return the last line of a statement, without the statements inside it."""
+    inner = getattr(node, "body", None)
+    return max(node.lineno, inner[0].lineno - 1) if inner else node.end_lineno
+
+
 class StatementLoader(Loader):
     """Loads a script statement by statement and notes what each of them prints."""
 
     def __init__(self, source: str, path: str):
         self.source, self.path = source, path
         self.printed: dict[int, str] = {}
+        self.never_run: list[int] = []
 
     def create_module(self, spec):
         """Return None: the import system makes the module as it does for a script."""
@@ -78,17 +126,20 @@ class StatementLoader(Loader):
         """Run the script; note the output of each statement at its last line."""
         whole = compile(self.source, self.path, "exec", dont_inherit=True)
         future = whole.co_flags & 0x1FF0000  # `from __future__` holds for all of it
+        tree, executed = ast.parse(self.source), Executed()
         streams, statement = Streams(), None
         try:
-            for statement in ast.parse(self.source).body:
+            for statement in tree.body:
                 piece = ast.Module([statement], [])
-                exec(compile(piece, self.path, "exec", future, True), module.__dict__)
+                code = compile(piece, self.path, "exec", future, True)
+                exec(executed.watch(code), module.__dict__)
                 if "jax" in sys.modules:
                     sys.modules["jax"].effects_barrier()
                 text = streams.take()
                 last = statement.end_lineno
                 self.printed[last] = self.printed.get(last, "") + text
             end_process(module)
+            self.never_run = executed.missing(tree)
             if late := streams.take():
                 raise UnsoundError(
                     f"this is printed after the last statement: {late!r}"
@@ -110,8 +161,8 @@ def end_process(module) -> None:
     gc.collect()
 
 
-def run_script(folder: str, root: str) -> tuple[dict[int, str], str | None]:
-    """Return what the statements print, by their last lines, and why the run failed.
+def run_script(folder: str, root: str) -> tuple[dict[int, str], list[int], str | None]:
+    """Return what each last line of a statement printed, what never ran, what failed.
 
     The script is `page.py` in `folder`, which is empty otherwise. It does not see the
     project, in `root`. Every warning is an error, so that nothing deprecated is taught.
@@ -138,7 +189,7 @@ def run_script(folder: str, root: str) -> tuple[dict[int, str], str | None]:
             call=None,
         )
     except UnsoundError as error:
-        return loader.printed, str(error)
+        return {}, [], str(error)
     except Exception as error:
-        return loader.printed, "".join(traceback.format_exception(error))
-    return loader.printed, None
+        return {}, [], "".join(traceback.format_exception(error))
+    return loader.printed, loader.never_run, None

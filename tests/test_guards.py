@@ -3,6 +3,8 @@
 Every case is a page that plain pytest-examples passes or never looks at.
 """
 
+import re
+
 import pytest
 
 from tests.pages import PageError, all_pages, read_blocks
@@ -66,6 +68,10 @@ UNTRUE = {
     "after an expression": ("1 + 1\n#> 2\n", "nothing more"),
     "at the top": ("#> 1\nprint(1)\n#> 1\n", "print(1)"),
     "another arrow": ("print(1)\n# > 1\n", "starts with #>"),
+    "a value in a comment": ("x = 2\nx + 1  # 3\n", "starts with #>"),
+    "a shape in a comment": ("x = (4, 4)\nx  # (5, 5)\n", "starts with #>"),
+    "an array in a comment": ("x = 1\n# [1. 2.]\n", "starts with #>"),
+    "output in a comment": ("x = 1\n# Output: 2\n", "starts with #>"),
     "behind the code": ("print(1)  #> 1\n", "line of its own"),
     "never entered": ("if False:\n    print(1)\n    #> 1\n", "nothing more"),
     "never called": ("def f():\n    print(1)\n    #> 1\n", "nothing more"),
@@ -106,6 +112,20 @@ UNTRUE = {
     "a backslash": ("x = 1 \\\n#> 1\ny = 2\n", "without a backslash"),
     "stdout": ('import sys\n\n_ = sys.stdout.write("a\\n")\n#> b\n', "#> a"),
     "no end of line": ('print(1, end="")\n#> 1\n', "without ending the line"),
+}
+
+# Statements that a reader takes for true, and that nothing has executed.
+IDLE = {
+    "never called": "def f():\n    return undefined\n",
+    "if False": "if False:\n    undefined()\n",
+    "never entered": "try:\n    x = 1\nexcept ValueError:\n    undefined()\n",
+    "never raised": (
+        "from contextlib import suppress\n\nwith suppress(NameError):\n"
+        "    undefined()\n    print(1)\n"
+    ),
+    "another name": 'if __name__ == "main":\n    undefined()\n',
+    "an empty loop": "for i in []:\n    undefined()\n",
+    "after a return": "def f():\n    return 1\n    undefined()\n\n\nf()\n",
 }
 
 # Blocks that end as no reader expects.
@@ -174,6 +194,30 @@ def test_an_untrue_output_is_seen(tmp_path, block, named):
     assert named in wrong(write(tmp_path, block))
 
 
+@pytest.mark.parametrize("block", IDLE.values(), ids=IDLE)
+def test_code_that_never_runs_is_seen(tmp_path, block):
+    assert re.search(
+        r"page\.md:\d+: this line never runs", wrong(write(tmp_path, block))
+    )
+
+
+def test_every_kind_of_statement_can_run(tmp_path):
+    block = (
+        "import functools\nfrom dataclasses import dataclass\n\n\n@dataclass\n"
+        'class Layer:\n    """A layer."""\n\n    size: int\n    name: str = "a"\n\n'
+        "    @functools.cached_property\n    def double(self):\n"
+        '        """Return a sum."""\n        global calls\n        calls = 1\n'
+        "        try:\n            total = sum(\n                [\n"
+        "                    self.size,\n                    self.size,\n"
+        "                ]\n            )\n        finally:\n            pass\n"
+        "        return (\n            total\n        )\n\n\n"
+        "for n in range(3):\n    if n == 0:\n        continue\n    elif n == 1:\n"
+        "        print(Layer(n).double, calls)\n    else:\n        break\n#> 2 1\n"
+        "with open(__file__) as file:\n    file.read()\n"
+    )
+    assert not wrong(write(tmp_path, block))
+
+
 @pytest.mark.parametrize(("block", "named"), UNSOUND.values(), ids=UNSOUND)
 def test_a_block_that_ends_badly_is_seen(tmp_path, block, named):
     assert named in wrong(write(tmp_path, block))
@@ -229,7 +273,8 @@ def test_what_python_prints_is_what_a_page_shows(tmp_path):
 def test_a_future_import_holds_for_the_whole_page(tmp_path):
     blocks = (
         "from __future__ import annotations\n\nx = 1\n",
-        "def f(x: int):\n    return x\n\n\nprint(f.__annotations__)\n#> {'x': 'int'}\n",
+        "def f(x: int):\n    return x\n\n\n"
+        "print(f(1), f.__annotations__)\n#> 1 {'x': 'int'}\n",
     )
     assert not wrong(write(tmp_path, *blocks))
 
