@@ -11,8 +11,9 @@
 # one linear model twice, in NNX and in Linen. Both start from the same weights, see the
 # same data and use the same optimizer. Every loss agrees, to the last bit.
 #
-# The data ships inside scikit-learn: 442 patients, ten measurements each, and how far
-# their diabetes had progressed a year later
+# Besides Flax, it needs optax, matplotlib and scikit-learn. The data ships inside
+# scikit-learn: 442 patients, ten measurements each, and how far their diabetes had
+# progressed a year later
 # ([description](https://scikit-learn.org/stable/datasets/toy_dataset.html)).
 
 # %%
