@@ -97,31 +97,50 @@ def test_a_copied_program_runs_and_prints_what_the_page_shows(open_page, tmp_pat
     assert page.locator("figure.figure svg").is_visible()
 
 
-def test_no_page_asks_another_host_or_fails_to_load(open_page, site):
-    for path in site.pages():
-        page = open_page(path)
-        page.locator("body").press("Tab")
-        assert not [url for url in page.requested if not url.startswith(site.url)]
-        assert not page.failures, path
+def too_wide(page, width):
+    """Return what reaches beyond the right edge of a window of this width."""
+    page.set_viewport_size({"width": width, "height": 844})
+    return page.evaluate(
+        """width => [...document.querySelectorAll("article *, html")]
+          .filter(e => !e.closest("pre, svg, .md-typeset__scrollwrap"))
+          .filter(e => Math.max(e.getBoundingClientRect().right,
+                                e.tagName == "HTML" ? e.scrollWidth : 0) > width + 1)
+          .map(e => e.outerHTML.slice(0, 80))""",
+        width,
+    )
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_axe_finds_nothing_on_any_page(open_page, site, scheme):
+def test_every_page_is_whole_accessible_and_fits(open_page, site, scheme):
     for path in [*site.pages(), "404.html"]:
-        page = open_page(path, color_scheme=scheme)
-        used = page.locator("body").get_attribute("data-md-color-scheme")
-        assert used == {"light": "default", "dark": "slate"}[scheme]
+        page = open_page(path, color_scheme=scheme, viewport=PHONE)
         page.evaluate(
             "document.querySelectorAll('details').forEach(d => d.open = true)"
         )
+        elsewhere = [url for url in page.requested if not url.startswith(site.url)]
+        assert not elsewhere, f"{path} asks another host: {elsewhere}"
+        assert not page.failures, f"{path}: {page.failures}"
+        used = page.locator("body").get_attribute("data-md-color-scheme")
+        assert used == {"light": "default", "dark": "slate"}[scheme]
         found = Axe().run(page)
         assert not found.violations_count, f"{path}\n{found.generate_report()}"
+        for width in (390, 768):
+            assert not too_wide(page, width), f"{path}: {too_wide(page, width)}"
+        page.context.close()
 
 
-def test_axe_would_find_something(open_page):
-    page = open_page("")
-    page.evaluate("document.querySelector('h1').style.color = '#eee'")
+def test_the_checks_of_every_page_can_fail(open_page, site):
+    page = open_page("", viewport=PHONE)
+    assert not too_wide(page, 390)
+    page.evaluate(
+        """document.querySelector("h1").style.cssText = "color: #eee; width: 900px"
+        new Image().src = "http://localhost:9/elsewhere.png" """
+    )
+    page.wait_for_event("requestfailed")
+    assert too_wide(page, 390)
     assert Axe().run(page).violations_count
+    assert not all(url.startswith(site.url) for url in page.requested)
+    assert page.failures
 
 
 def test_search_finds_the_function_of_the_problem(open_page):
@@ -139,24 +158,6 @@ def test_tabs_switch_by_keyboard(open_page):
     assert tabs.get_by_text("linen_model.init").is_hidden()
     page.keyboard.press("ArrowRight")
     assert tabs.get_by_text("linen_model.init").is_visible()
-
-
-@pytest.mark.parametrize("width", [390, 768])
-def test_nothing_overflows(open_page, site, width):
-    for path in site.pages():
-        page = open_page(path, viewport={**PHONE, "width": width})
-        page.evaluate(
-            "document.querySelectorAll('details').forEach(d => d.open = true)"
-        )
-        assert page.evaluate("document.documentElement.scrollWidth") == width, path
-        wide = page.evaluate(
-            """width => [...document.querySelectorAll("article *")]
-              .filter(e => !e.closest("pre, table, svg, .md-typeset__scrollwrap"))
-              .filter(e => e.getBoundingClientRect().right > width + 1)
-              .map(e => e.outerHTML.slice(0, 80))""",
-            width,
-        )
-        assert not wide, f"{path}: {wide}"
 
 
 def test_a_page_is_readable_without_javascript(open_page):
