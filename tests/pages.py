@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import html
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,6 +37,7 @@ PROMPT = re.compile(r" *(>>>|\.\.\.|In \[)")
 STATEMENT = re.compile(
     r" *(#>|import \w+$|from [\w.]+ import |print\(|(def|class) \w+[(:])"
 )
+SILENCE = re.compile(r"(\w+\.)*(simplefilter|filterwarnings)\((?!'always')")
 HOW_TO_WRITE = 'write three backticks and "python", on a line of their own'
 
 
@@ -84,7 +86,7 @@ def all_pages() -> list[Path]:
     for folder in (hooks.DOCS, hooks.ROOT / "examples"):
         for path in folder.rglob("*"):
             known = path in run or path.suffix in {".svg", ".css", ".pyc"}
-            if path.is_file() and not known:
+            if path.is_file() and not known and path.name[0] != ".":
                 raise PageError(f"{shown_path(path)}: the doc-tests do not look here")
             if path.suffix == ".py" and "```" in path.read_text("utf-8"):
                 raise PageError(f"{shown_path(path)}: holds blocks that nobody runs")
@@ -93,7 +95,7 @@ def all_pages() -> list[Path]:
 
 def count_commands(path: Path) -> int:
     """Return how many lines of a page are commands to type, which are not run."""
-    fences = [] if path.suffix == ".py" else scan(path, path.read_text("utf-8"))[0]
+    fences = [] if path.suffix == ".py" else scan(path, path.read_text("utf-8"))
     return sum(len(body) for _, kind, body in fences if kind == "console")
 
 
@@ -110,7 +112,7 @@ def read_blocks(path: Path) -> list[Block]:
         whole.group = uuid4()
         blocks = [Block(whole, text)]
     else:
-        written = [line for line, kind, _ in scan(path, text)[0] if kind == "python"]
+        written = [line for line, kind, _ in scan(path, text) if kind == "python"]
         blocks = [read_block(example) for example in find_examples(path)]
         if [block.example.start_line for block in blocks] != written:
             raise PageError(f"{shown_path(path)}: pytest-examples finds other blocks")
@@ -130,13 +132,13 @@ def read_blocks(path: Path) -> list[Block]:
     return blocks
 
 
-def scan(path: Path, text: str) -> tuple[list[tuple[int, str, list[str]]], list[str]]:
-    """Return the fences (line, kind, body) and the lines of prose around them.
+def scan(path: Path, text: str) -> list[tuple[int, str, list[str]]]:
+    """Return line, kind and body of each fence.
 
     Raises:
       PageError: if code is written in any other way; it names the line.
     """
-    fences, prose, fence = [], [], None
+    fences, fence = [], None
     for number, line in enumerate(text.split("\n"), 1):
         place = f"{shown_path(path)}:{number}"
         if fence and line == fence["indent"] + "```":
@@ -151,7 +153,6 @@ def scan(path: Path, text: str) -> tuple[list[tuple[int, str, list[str]]], list[
         elif fence:
             raise PageError(f"{place}: the fence of line {fences[-1][0]} is still open")
         elif "```" not in line and "~~~" not in line:
-            prose.append(line)
             bare = re.sub(r"`[^`]*`", "", line)
             if TAG.search(bare) or PROMPT.match(bare) or STATEMENT.match(bare):
                 raise PageError(f"{place}: this can pass for code: {HOW_TO_WRITE}")
@@ -167,7 +168,7 @@ def scan(path: Path, text: str) -> tuple[list[tuple[int, str, list[str]]], list[
         raise PageError(
             f"{shown_path(path)}:{fences[-1][0]}: this fence is never closed"
         )
-    return fences, prose
+    return fences
 
 
 def rendered_blocks(path: Path, text: str) -> list[str]:
@@ -245,7 +246,7 @@ def check_cells(path: Path, text: str) -> None:
         if cell.cell_type == "raw" or "active" in cell.metadata or magic:
             raise PageError(f"{shown_path(path)}: this cell is no Python: {first}")
         if cell.cell_type == "markdown":
-            if scan(path, cell.source)[0]:
+            if scan(path, cell.source):
                 raise PageError(f"{shown_path(path)}: code in a text cell: {first}")
             rendered_blocks(path, cell.source)
 
@@ -265,21 +266,18 @@ def check_code(block: Block) -> None:
         raise PageError(f"{place}: SyntaxError: {error.msg}") from None
     if not tree.body:
         raise PageError(f"{block.place_of()}: a block without a statement")
-    for node in ast.walk(tree):
-        lines = str(getattr(node, "value", "")).split("\n")
-        if isinstance(node, ast.Constant) and any(map(PROMPT.match, lines)):
-            place = block.place_of(node.lineno)
-            raise PageError(f"{place}: a prompt in a string is never compared")
-        code = (
-            ast.unparse(node) if isinstance(node, ast.Call | ast.ExceptHandler) else ""
-        )
-        if re.match(r"(\w+\.)*(simplefilter|filterwarnings)\((?!'always')", code):
-            place = block.place_of(node.lineno)
-            raise PageError(f"{place}: record a warning; do not silence it")
-        if re.match(r"except [\w.(, ]*Warning", code):
-            place = block.place_of(node.lineno)
-            raise PageError(f"{place}: readers get no exception from a warning")
+    for line, why in objections(tree):
+        raise PageError(f"{block.place_of(line)}: {why}")
+
+
+def objections(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and reason of what a block shows a reader and no run can verify."""
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            place = block.place_of(node.lineno)
-            raise PageError(f"{place}: a value that nobody prints is never compared")
+            yield node.lineno, "a value that nobody prints is never compared"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if any(map(PROMPT.match, node.value.split("\n"))):
+                yield node.lineno, "a prompt in a string is never compared"
+        elif isinstance(node, ast.Call) and SILENCE.match(ast.unparse(node)):
+            yield node.lineno, "record a warning; do not silence it"

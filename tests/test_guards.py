@@ -52,8 +52,6 @@ UNSEEN = {
     "prompt in a string": '\n```python\nx = """\n>>> 1 + 1\n3\n"""\n```\n',
     "control character": '\n```python\nx = "\x0c"\n```\n',
     "silenced": '\n```python\nimport warnings\nwarnings.simplefilter("ignore")\n```\n',
-    "caught warning": "\n```python\ntry:\n    x = 1\nexcept DeprecationWarning:\n"
-    "    x = 2\n```\n",
     "comment": "\n<!--\n```python\nprint(1)\n```\n-->\n",
     "snippet and code": '\n```python\n--8<-- "course/_template/exercise.py"\n1\n```\n',
 }
@@ -123,6 +121,9 @@ IDLE = {
         "from contextlib import suppress\n\nwith suppress(NameError):\n"
         "    undefined()\n    print(1)\n"
     ),
+    "a warning caught": (
+        "import warnings\n\ntry:\n    x = 1\nexcept DeprecationWarning:\n    x = 2\n"
+    ),
     "another name": 'if __name__ == "main":\n    undefined()\n',
     "an empty loop": "for i in []:\n    undefined()\n",
     "after a return": "def f():\n    return 1\n    undefined()\n\n\nf()\n",
@@ -139,6 +140,12 @@ UNSOUND = {
     "deprecated in flax": (
         "import jax.numpy as jnp\nfrom flax import nnx\n\n"
         "x = nnx.Param(jnp.ones(2)).value\n",
+        "DeprecationWarning",
+    ),
+    "warns where errors are caught": (
+        "import warnings\n\ntry:\n"
+        '    warnings.warn("old", DeprecationWarning)\nexcept Exception as error:\n'
+        "    print(error)\n#> old\n",
         "DeprecationWarning",
     ),
     "stderr": ('import sys\n\n_ = sys.stderr.write("a\\n")\n', "stderr"),

@@ -123,8 +123,7 @@ def invariant(text: str) -> list[str]:
 
 def record_of(page: Path) -> Path:
     """Return where the doc-tests write down that a page was run and found true."""
-    name = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page.name
-    return CACHE / "verified" / f"{name}.json"
+    return CACHE / "verified" / f"{page.relative_to(ROOT)}.json"
 
 
 def fingerprint(page: Path) -> str:

@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "MATPLOTLIBRC": str(FIGURE_STYLE),
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+owners = functools.cache(packages_distributions)  # a second's work, once a build
 ARGUMENTS = ["--InlineBackend.figure_formats={'svg'}"]
 
 
@@ -45,16 +46,11 @@ def execute_all(programs: Path, notebooks: Path) -> list[Path]:
         target = notebooks / f"{program.stem}.ipynb"
         wanted.append(target)
         state = fingerprint(program)
-        if (
-            target.exists()
-            and json.loads(target.read_text("utf-8"))["metadata"].get("executed")
-            == state
-        ):
-            continue
-        print(f"Executing {program.name} ...", flush=True)
-        notebook = execute(program)
-        notebook.metadata["executed"] = state
-        nbformat.write(notebook, target)
+        if not target.exists() or state not in target.read_text("utf-8"):
+            print(f"Executing {program.name} ...", flush=True)
+            notebook = execute(program)
+            notebook.metadata["executed"] = state
+            nbformat.write(notebook, target)
     for stale in set(notebooks.glob("*.ipynb")) - set(wanted):
         stale.unlink()
     return wanted
@@ -111,23 +107,20 @@ def for_both_schemes(svg: str) -> str:
 def fingerprint(program: Path) -> str:
     """Return a hash of the program's bytes, its imports' versions and its drawing."""
     source = program.read_bytes()
-    imported = {
-        name.partition(".")[0]
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [a.name for a in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-        )
-    }
-    distributions = {d for name in imported for d in _distributions().get(name, [])}
+    names = imported(source)
+    distributions = {d for name in names for d in owners().get(name, [])}
     versions = {name: version(name) for name in distributions | {"jaxlib"}}
     drawing = Path(__file__).read_text("utf-8") + FIGURE_STYLE.read_text("utf-8")
     state = [sys.version, sorted(versions.items()), drawing]
     return hashlib.sha256(source + json.dumps(state).encode()).hexdigest()
 
 
-@functools.cache
-def _distributions():
-    return packages_distributions()
+def imported(source: bytes) -> set[str]:
+    """Return the names of the packages that a program imports."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
