@@ -68,12 +68,15 @@ def watch(candidate, *inputs):
         nonlocal depth
         code, values = frame.f_code, frame.f_locals
         names = code.co_varnames[: code.co_argcount]
-        if event not in ("call", "return") or code.co_name not in seen or not names:
+        if event not in ("call", "return") or not names:
             return
-        if isinstance(values.get(names[0]), nnx.Module):
-            if event == "call" and depth == 0:  # not a part of another module
-                seen[code.co_name].append([values[name] for name in names])
-            depth += 1 if event == "call" else -1
+        if isinstance(module := values.get(names[0]), nnx.Module):
+            for name, calls in seen.items():
+                method = getattr(type(module), name)
+                if code.co_name == name or getattr(method, "__code__", None) is code:
+                    if event == "call" and depth == 0:  # not inside another module
+                        calls.append([values[name] for name in names])
+                    depth += 1 if event == "call" else -1
 
     sys.setprofile(profile)
     try:
@@ -95,11 +98,15 @@ def missing_idea(built, called, x, features):
     shapes = sorted(p.shape for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
     if shapes != sorted([(x.size, int(features)), (int(features),)]):
         return f"expected a kernel and a bias, got nnx.Param of shapes {shapes}"
-    grown = nnx.clone(model)
+    grown, kept = nnx.clone(model), nnx.Not(nnx.RngState)
     nnx.update(grown, jax.tree.map(lambda p: p + 1, nnx.state(grown, nnx.Param)))
+    before = nnx.to_pure_dict(nnx.state(model, kept))
     moved = grown(*arguments).sum() - model(*arguments).sum()
     if not jnp.allclose(moved, features * (x.sum() + 1), atol=1e-4):
         return "the output does not follow the kernel and the bias"
+    after = nnx.to_pure_dict(nnx.state(model, kept))
+    if not jax.tree.all(jax.tree.map(jnp.array_equal, before, after)):
+        return "a call changes the model: a forward pass only reads"
     # --8<-- [end:idea]
 
 
@@ -237,6 +244,16 @@ class CountingCalls(MyLinear):
         return super().__call__(x) * self.calls
 
 
+class UnusedCounter(MyLinear):
+    def __init__(self, in_features, out_features, rngs):
+        super().__init__(in_features, out_features, rngs)
+        self.calls = nnx.Variable(jnp.array(0))
+
+    def __call__(self, x):
+        self.calls[...] += 1
+        return super().__call__(x)
+
+
 class Transposed(MyLinear):
     def __init__(self, in_features, out_features, rngs):
         super().__init__(out_features, in_features, rngs)
@@ -326,6 +343,7 @@ MISTAKES = {
     attempt(PlainArrays): "Kernel and bias are plain arrays: wrap them in `nnx.Param`.",
     attempt(KeyInCall): "A key drawn inside `__call__` gives new numbers every time.",
     attempt(CountingCalls): "A call changes your model: a forward pass only reads.",
+    attempt(UnusedCounter): "The sums agree, but each call still writes a Variable.",
     attempt(Transposed): "The kernel has shape (in_features, out_features).",
     ready_made_layer: "Write `MyLinear` yourself: `nnx.Linear` draws other weights.",
     rebuilt_for_each_call: "You build the model twice. Build it once, call it twice.",
@@ -402,6 +420,23 @@ def as_one_batch_row(seed, x, features):
     return jnp.stack(rows).sum(axis=-1)
 
 
+class ForwardByName(MyLinear):
+    def __init__(self, in_features, out_features, rngs):
+        super().__init__(in_features, out_features, rngs)
+        self.rngs = rngs  # kept, and never drawn from
+
+    def forward(self, x):
+        return x @ self.kernel + self.bias
+
+    __call__ = forward
+
+
+class JittedMethod(MyLinear):
+    @nnx.jit
+    def __call__(self, x):
+        return x @ self.kernel + self.bias
+
+
 class BatchesOnly(MyLinear):
     def __call__(self, x):
         return jnp.einsum("bi,io->bo", x, self.kernel[...]) + self.bias
@@ -434,6 +469,8 @@ def with_a_debugging_call(seed, x, features):
 
 ALSO_RIGHT = [
     attempt(Created.create),
+    attempt(ForwardByName),
+    attempt(JittedMethod),
     with_batches,
     with_a_debugging_call,
     attempt(NestedLinear),
