@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from mkdocs.config import load_config
 from playwright.sync_api import sync_playwright
 
-from tests.pages import ROOT
+from tests.pages import ROOT, site_config
 from tools import browser as chromium
 from tools import hooks
 
@@ -26,7 +25,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def generated():
     """Write the generated snippets, so that the pages that include them can be read."""
-    hooks.generate(load_config(str(ROOT / "mkdocs.yml"))["nav"])
+    hooks.generate(site_config()["nav"])
 
 
 class Site(NamedTuple):

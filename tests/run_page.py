@@ -31,7 +31,6 @@ from tools.hooks import fingerprint, record_of
 VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
 VERSIONS["python"] = ".".join(map(str, sys.version_info[:3]))
 
-
 # Comments that claim an output: an arrow, "Output:", or nothing but a value.
 CLAIM = re.compile(
     r"#+\s*((>|->|=>).*|(output|prints|out)\b.*|[\[({]?-?\d[\d\s.,:e+()\[\]{}-]*"

@@ -1,5 +1,6 @@
 """The site in a real browser: what a reader sees, presses, copies and pastes."""
 
+import os
 import subprocess
 import sys
 
@@ -34,28 +35,46 @@ def open_page(browser, site):
         context.close()
 
 
+def unfold(page):
+    """Open every folded part of a page."""
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+
+
 def copied_blocks(page):
     """Return what each copy button of a Python block puts on the clipboard, in order.
 
     A reader opens the folded parts and the tabs first, so this does too.
     """
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    unfold(page)
     copied = []
     for block in page.locator(".language-python").all():
         if not block.is_visible():
-            tab = block.evaluate(
+            block.evaluate(
                 """block => {
                   const tab = block.closest(".tabbed-block")
-                  const all = [...tab.parentElement.children].indexOf(tab)
-                  const labels = tab.closest(".tabbed-set").querySelectorAll("label")
-                  labels[all].click()
+                  const at = [...tab.parentElement.children].indexOf(tab)
+                  tab.closest(".tabbed-set").querySelectorAll("label")[at].click()
                 }"""
             )
-            assert tab is None
         block.hover()
         block.locator("button.md-code__button[data-md-type=copy]").click()
         copied.append(page.evaluate("navigator.clipboard.readText()"))
     return copied
+
+
+def output_of(blocks, folder, *options, **environment):
+    """Return what the pasted blocks print as one script in a fresh interpreter."""
+    script = folder / "pasted.py"
+    script.write_text("\n\n".join(blocks))
+    run = subprocess.run(
+        [sys.executable, *options, script],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 @pytest.mark.parametrize(("path", "least"), [("", 1), (LESSON, 10)])
@@ -69,31 +88,13 @@ def test_a_copied_page_runs_and_prints_what_it_shows(open_page, tmp_path, path, 
         for line in block.splitlines()
         if line.startswith("#>")
     ]
-    script = tmp_path / "pasted.py"
-    script.write_text("\n\n".join(blocks))
-    run = subprocess.run(
-        [sys.executable, "-W", "error", script],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == shown
+    assert output_of(blocks, tmp_path, "-W", "error").splitlines() == shown
 
 
 def test_a_copied_program_runs_and_prints_what_the_page_shows(open_page, tmp_path):
     page = open_page(PROGRAM)
-    script = tmp_path / "pasted.py"
-    script.write_text("\n\n".join(copied_blocks(page)))
-    run = subprocess.run(
-        [sys.executable, script],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"MPLBACKEND": "template", "PATH": ""},
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == "".join(page.locator(".output code").all_inner_texts())
+    printed = output_of(copied_blocks(page), tmp_path, MPLBACKEND="template")
+    assert printed == "".join(page.locator(".output code").all_inner_texts())
     assert page.locator("figure.figure svg").is_visible()
 
 
@@ -114,9 +115,7 @@ def too_wide(page, width):
 def test_every_page_is_whole_accessible_and_fits(open_page, site, scheme):
     for path in [*site.pages(), "404.html"]:
         page = open_page(path, color_scheme=scheme, viewport=PHONE)
-        page.evaluate(
-            "document.querySelectorAll('details').forEach(d => d.open = true)"
-        )
+        unfold(page)
         elsewhere = [url for url in page.requested if not url.startswith(site.url)]
         assert not elsewhere, f"{path} asks another host: {elsewhere}"
         assert not page.failures, f"{path}: {page.failures}"

@@ -19,7 +19,7 @@ def cells(notebook):
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed():
     """Execute the programs that changed; return the notebooks that the site shows."""
     return notebooks.execute_all(ROOT / "examples", ROOT / ".cache" / "notebooks")
 

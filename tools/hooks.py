@@ -144,8 +144,8 @@ def pages() -> list[Path]:
 
 def figures() -> str:
     """Return the figures of the last test run, of pages that have not changed since."""
-    records, changed = [], []
-    for page in pages():
+    found_pages, records, changed = pages(), [], []
+    for page in found_pages:
         path = record_of(page)
         found = json.loads(path.read_text("utf-8")) if path.exists() else {}
         if found.get("fingerprint") == fingerprint(page):
@@ -154,7 +154,7 @@ def figures() -> str:
             changed.append(page.relative_to(ROOT).as_posix())
     versions = records[0]["versions"] if records else {}
     rows = {
-        "pages and programs verified": f"{len(records)} of {len(pages())}",
+        "pages and programs verified": f"{len(records)} of {len(found_pages)}",
         "code blocks executed": sum(found["blocks"] for found in records),
         "output lines compared": sum(found["outputs"] for found in records),
         "commands shown, not run here": sum(found["commands"] for found in records),
