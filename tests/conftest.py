@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def generated():
     """Write the generated snippets, so that the pages that include them can be read."""
-    hooks.generate(site_config()["nav"])
+    hooks.generate(site_config())
 
 
 class Site(NamedTuple):

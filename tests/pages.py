@@ -29,7 +29,7 @@ ROOT = hooks.ROOT
 FENCE = re.compile(r"(?P<indent> *)```(?P<kind>[a-z]*)")
 SNIPPET = re.compile(r'--8<-- "(?P<source>[^"\n]+)"')
 # A console block shows commands to type, never what they print.
-COMMAND = re.compile(r" *(make|pip|git)( [\w.=\"-]+)*")
+COMMAND = re.compile(r" *(make|pip|git|nbe)( [\w.=\"/-]+)*")
 # Raw HTML can hide code or pass for it: a page needs none but this.
 DIV = r'/?div(?: class="[a-z -]+")?(?: markdown)?>'
 TAG = re.compile(rf"<(?!{DIV}|https?:)[a-zA-Z/!]")
@@ -147,8 +147,8 @@ def scan(path: Path, text: str) -> list[tuple[int, str, list[str]]]:
             fences[-1][2].append(line)
             if fence["kind"] == "console" and not COMMAND.fullmatch(line):
                 raise PageError(
-                    f"{place}: a console block holds commands (make, pip, git) and not "
-                    f"what they print. For Python, {HOW_TO_WRITE}"
+                    f"{place}: a console block holds commands (make, pip, git, nbe) "
+                    f"and not what they print. For Python, {HOW_TO_WRITE}"
                 )
         elif fence:
             raise PageError(f"{place}: the fence of line {fences[-1][0]} is still open")

@@ -33,3 +33,5 @@ fi
 
 echo "Installing $(grep -c '==' requirements.lock) packages from requirements.lock ..."
 "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+# The command `nbe`, from this checkout: a change to it or to a lesson needs no new install.
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .

@@ -5,15 +5,18 @@ snippets, so that a page shows one kind of text only: Markdown.
 """
 
 import hashlib
+import itertools
 import json
 import re
 from pathlib import Path
 
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
-from mkdocs.utils.meta import get_data
+from mkdocs.structure.files import File
 
-from tools import notebooks
+from nnx_by_example import course
+from nnx_by_example.course import Lesson
+from tools import attempts, notebooks, terminal
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
@@ -32,7 +35,18 @@ def on_config(config):
 
 def on_pre_build(config):
     """Write the generated snippets before any page includes them."""
-    generate(config["nav"])
+    generate(config)
+
+
+def on_files(files, config):
+    """Add the notebook of each lesson's problem beside its page."""
+    for lesson in course.lessons(config["nav"], DOCS):
+        address = f"course/{lesson.name}/"
+        text = attempts.notebook(lesson, f"{config['site_url']}{address}")
+        files.append(
+            File.generated(config, f"{address}{lesson.name}.ipynb", content=text)
+        )
+    return files
 
 
 def on_page_markdown(markdown, page, config, files):
@@ -71,42 +85,40 @@ def on_pre_page(page, config, files):
     return page
 
 
-def generate(nav: list) -> None:
-    """Write the course map and the figures of the last test run as snippets."""
-    folder = CACHE / "generated"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {
-        "course-map.md": course_map(nav),
+def generate(config) -> None:
+    """Write what pages include: map, figures, links to notebooks, terminal pictures."""
+    lessons, repository = course.lessons(config["nav"], DOCS), config["repo_url"]
+    template = Lesson("_template", 0, "", DOCS / "course" / "_template")
+    texts = {
+        "course-map.md": course_map(lessons),
         "figures.md": figures(),
-    }.items():
-        target = folder / name
+        "install.md": attempts.install(repository),
+    }
+    for lesson in [*lessons, template]:
+        texts[f"attempt/{lesson.name}.md"] = attempts.links(lesson, repository)
+    for name, text in texts.items():
+        target = CACHE / "generated" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists() or target.read_text("utf-8") != text:
             target.write_text(text, "utf-8")
+    terminal.draw_all(CACHE / "generated" / "terminal")
 
 
-def lessons(nav: list) -> list[tuple[str, list[Path]]]:
-    """Return the phases of the course in the order of `nav`: title, lesson pages."""
-    course = next(entry["Course"] for entry in nav if "Course" in entry)
-    phases = [next(iter(entry.items())) for entry in course if isinstance(entry, dict)]
-    return [(title, [DOCS / page for page in pages]) for title, pages in phases]
-
-
-def course_map(nav: list) -> str:
+def course_map(lessons: list[Lesson]) -> str:
     """Return the map: each lesson's number, title, and the output that proves it."""
-    lines, number = [], 0
-    for phase, (title, pages) in enumerate(lessons(nav), 1):
+    lines = []
+    phases = itertools.groupby(lessons, key=lambda lesson: lesson.phase)
+    for phase, (title, members) in enumerate(phases, 1):
         lines += [f"## Phase {phase}: {title}", ""]
-        for page in pages:
-            number += 1
-            text, meta = get_data(page.read_text("utf-8"))
-            link = page.relative_to(DOCS / "course").as_posix()
+        for lesson in members:
+            title = lesson.meta["title"]
             lines += [
-                f"### {number}. [{meta['title']}]({link})",
+                f"### {lesson.number}. [{title}]({lesson.name}/index.md)",
                 "",
-                f"{meta['proves']}",
+                f"{lesson.meta['proves']}",
                 "",
                 "``` { .text .output .no-copy }",
-                *invariant(text),
+                *invariant(lesson.page),
                 "```",
                 "",
             ]
@@ -115,7 +127,7 @@ def course_map(nav: list) -> str:
 
 def invariant(text: str) -> list[str]:
     """Return the last output of the section "Worked example": what a lesson proves."""
-    section = text.partition("## Worked example")[2].partition("\n## ")[0]
+    section = attempts.part(text, "Worked example") + "\n"
     runs = re.findall(r"((?:^ *#>.*\n)+)", section, flags=re.M)
     last = runs[-1].splitlines() if runs else []
     return [line.strip().removeprefix("#> ") for line in last]

@@ -27,7 +27,7 @@ def create(name: str, course: Path = COURSE) -> Path:
     for source in sorted((course / "_template").glob("*.*")):
         text = source.read_text("utf-8")
         for placeholder, value in {
-            "_template/": f"{name}/",
+            "_template": name,
             "lesson_name": function,
             "Lesson title": title,
         }.items():

@@ -1,0 +1,5 @@
+"""The learner's command `nbe`: attempt a problem of the course and get a verdict.
+
+It is a study aid and not a sandbox: your code runs with your rights, in a process of
+its own, within limits of time and memory.
+"""

@@ -1,0 +1,153 @@
+"""Checks a learner's file: looks at it, has it judged, and says what came of it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from nnx_by_example import diagnosis, judge
+from nnx_by_example.course import PACKAGE, Lesson
+from nnx_by_example.isolation import CACHE, Call, EndedError, Limits
+from nnx_by_example.verdict import LOADS, RUNS, Verdict
+
+MAX_BYTES = 1 << 20
+SLOW = Limits(cpu=180, wall=300)  # for all mistakes of a lesson, once
+
+
+class Check:
+    """A check of one file that can be abandoned while it is under way."""
+
+    def __init__(self, lesson: Lesson, file: Path):
+        self.lesson, self.file = lesson, file
+        self.call: Call | None = None
+        self.abandoned = False
+
+    def verdict(self, on_stage: Callable = lambda stage: None) -> Verdict:
+        """Return the verdict; it takes seconds where jax has to be imported.
+
+        Args:
+          on_stage: called with the name of each stage when it begins.
+
+        Raises:
+          BrokenCheckError: if the check of the lesson itself is broken.
+        """
+        lesson, stage, before = self.lesson, LOADS, 0
+        if refused := refuse(lesson, self.file):
+            return refused
+
+        def note(message):
+            nonlocal stage, before
+            if isinstance(message, int):
+                before = message  # only what the last call prints is shown
+            else:
+                on_stage(stage := message)
+
+        path, mistakes = self.file.resolve(), Mistakes(lesson)
+        self.call = Call(
+            judge.judge_file, lesson.name, lesson.exercise, lesson.function, path
+        )
+        try:
+            verdict = self.call.result(note)
+        except EndedError as ended:
+            verdict = ended_early(lesson, path, stage, ended)
+        verdict.file = str(self.file)
+        verdict.output = self.call.output[before:].decode(errors="replace")
+        if verdict.answers and not self.abandoned:
+            on_stage("comparing it with known mistakes, which takes longer once")
+            diagnosis.advise(verdict, mistakes.get())
+        mistakes.cancel()
+        return verdict
+
+    def abandon(self) -> None:
+        """End the check: its verdict is not wanted any more."""
+        self.abandoned = True
+        if self.call:
+            self.call.kill()
+
+
+def refuse(lesson: Lesson, file: Path) -> Verdict | None:
+    """Return the verdict on a file that need not be run, or None."""
+    verdict = Verdict(lesson.name, LOADS, file=str(file))
+    begin = f"`nbe start {lesson.name}` writes the stub to {file.parent / file.name}."
+    try:
+        if not file.exists() and not file.is_symlink():
+            verdict.message, verdict.advice = f"there is no file {file}", begin
+        elif not file.is_file():
+            verdict.message = f"{file} is no file with Python in it"
+            verdict.advice = "Name the file that holds your answer."
+        elif file.stat().st_size > MAX_BYTES:
+            verdict.message = f"{file} has more than {MAX_BYTES >> 20} MB"
+            verdict.advice = "Name the file that holds your answer."
+        else:
+            source = file.read_bytes()
+            if not source.strip(b"\xef\xbb\xbf \t\r\n"):
+                verdict.message, verdict.advice = f"{file} is empty", begin
+            else:
+                compile(source, str(file), "exec", dont_inherit=True)
+                return None
+    except OSError as error:
+        verdict.message = f"{file} cannot be read: {error.strerror}"
+        verdict.advice = "Look at its permissions."
+    except Exception as error:  # SyntaxError, and what absurd nesting raises
+        return judge.explain(verdict, judge.LearnersError(error))
+    return verdict
+
+
+def ended_early(lesson: Lesson, path: Path, stage: str, ended: EndedError) -> Verdict:
+    """Return the verdict on code that ended its process."""
+    verdict = Verdict(lesson.name, stage, str(ended), advice=ended.advice)
+    if stage == RUNS:
+        verdict.message = f"{lesson.function}(...)\n  ended:    {ended}"
+    for frame, line in ended.frames:
+        if frame == str(path):
+            lines = path.read_text("utf-8", "replace").splitlines()
+            verdict.line = (line, lines[line - 1] if line <= len(lines) else "")
+            break
+    return verdict
+
+
+class Mistakes:
+    """The known mistakes of a lesson with their answers, found once and then kept.
+
+    They are kept in a file for each state of the exercise, of this package and of jax
+    and flax. One that cannot be read is made anew, and then written if it can be.
+    """
+
+    def __init__(self, lesson: Lesson):
+        """Read them, or begin to run them in a process of their own."""
+        state = [sys.version, *(version(name) for name in ("jax", "jaxlib", "flax"))]
+        digest = hashlib.sha256(repr(state).encode())
+        for file in (lesson.exercise, PACKAGE / "judge.py", PACKAGE / "diagnosis.py"):
+            digest.update(file.read_bytes())
+        self.file = CACHE / "mistakes" / f"{lesson.name}-{digest.hexdigest()[:16]}.json"
+        self.call: Call | None = None
+        try:
+            self.known = json.loads(self.file.read_text("utf-8"))
+        except (OSError, ValueError):
+            arguments = (lesson.exercise, lesson.function)
+            self.call = Call(judge.known_mistakes, *arguments, limits=SLOW)
+
+    def get(self) -> list[dict]:
+        """Return what `judge.known_mistakes` found, when it is there."""
+        if self.call:
+            try:
+                self.known = self.call.result()
+            except EndedError:
+                return []  # too slow a machine: the verdict stands without a diagnosis
+            self.call = None
+            with contextlib.suppress(OSError):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                draft = self.file.with_suffix(f".{os.getpid()}")
+                draft.write_text(json.dumps(self.known), "utf-8")
+                draft.replace(self.file)
+        return self.known
+
+    def cancel(self) -> None:
+        """End what is not needed any more."""
+        if self.call:
+            self.call.kill()
+            self.call.folder.cleanup()

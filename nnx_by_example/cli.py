@@ -1,0 +1,297 @@
+"""The command `nbe`: what a learner types."""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from nnx_by_example import course, progress
+from nnx_by_example.checking import Check
+from nnx_by_example.course import Lesson
+from nnx_by_example.isolation import BrokenCheckError
+from nnx_by_example.show import Screen
+from nnx_by_example.verdict import exercism
+
+PASSED, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+
+class UseError(Exception):
+    """The command cannot do what was asked; the message says what to do instead."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 on a pass and on success only.
+
+    Args:
+      arguments: the words behind `nbe`; by default those that were typed.
+    """
+    asked = parser().parse_args(arguments)
+    screen = Screen(plain=asked.plain)
+    try:
+        return asked.run(asked, screen)
+    except UseError as error:
+        Screen(plain=asked.plain, stderr=True).line(f"nbe: {error}")
+        return WRONG_USE
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # as in `nbe list | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            name = f" ({error.filename})" if error.filename else ""
+            Screen(plain=asked.plain, stderr=True).line(f"nbe: {error.strerror}{name}")
+        return FAILED
+    except BrokenCheckError as error:
+        text = f"nbe: the check itself failed. Please report this:\n{error}"
+        Screen(plain=asked.plain, stderr=True).line(text)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    whole = argparse.ArgumentParser(
+        prog="nbe",
+        description="Attempt the problems of NNX by Example and get a verdict.",
+        epilog="It is a study aid, not a sandbox: your code runs with your rights.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--plain", action="store_true", help="no colour, signs or motion"
+    )
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        run: Callable, name: str, lesson: str | None = None
+    ) -> argparse.ArgumentParser:
+        text = run.__doc__.splitlines()[0]
+        made = commands.add_parser(name, help=text, description=text, parents=[common])
+        made.set_defaults(run=run)
+        if lesson:
+            made.add_argument("lesson", metavar="LESSON", nargs="?", help=lesson)
+        return made
+
+    here = "its name, as in the address of its page; by default the one where you are"
+    command(show_list, "list")
+    command(start, "start", here)
+    check_one = command(check, "check", here)
+    check_one.add_argument(
+        "file", metavar="FILE", nargs="?", type=Path, help="your answer"
+    )
+    command(watch, "watch", here)
+    command(hint, "hint", here)
+    command(solution, "solution", here)
+    reset_one = command(reset, "reset", here)
+    reset_one.add_argument("--yes", action="store_true", help="do not ask")
+    for made in (check_one, command(check_all, "check-all")):
+        made.add_argument(
+            "--json", action="store_true", help="as an Exercism test runner"
+        )
+    return whole
+
+
+def lesson_named(name: str | None) -> Lesson:
+    """Return the lesson of that name; without one, the first that is not solved.
+
+    Raises:
+      UseError: if there is none; the message says which come near.
+    """
+    lessons = course.lessons()
+    if name is None:
+        return current(lessons, progress.read()) or lessons[-1]
+    wanted = Path(name).stem.replace("_", "-")
+    for lesson in lessons:
+        if lesson.name == wanted:
+            return lesson
+    close = get_close_matches(wanted, [lesson.name for lesson in lessons], 1)
+    meant = f"Did you mean {close[0]}?" if close else "`nbe list` shows all lessons."
+    raise UseError(f"there is no lesson {name!r}. {meant}")
+
+
+def current(lessons: list[Lesson], done: progress.Progress) -> Lesson | None:
+    """Return the first lesson that is not solved, or None."""
+    return next((lesson for lesson in lessons if lesson.name not in done.solved), None)
+
+
+def file_of(lesson: Lesson) -> Path:
+    """Return where an attempt lies by default."""
+    return progress.FOLDER / f"{lesson.name}.py"
+
+
+def show_list(asked: argparse.Namespace, screen: Screen) -> int:
+    """Show the course, what you have solved, and where you are."""
+    lessons, done = course.lessons(), progress.read()
+    here = current(lessons, done)
+    screen.course(lessons, done, here)
+    screen.line()
+    if here:
+        screen.line(f"Next: nbe start {here.name}")
+    else:
+        screen.line("You have solved every lesson.")
+    return PASSED
+
+
+def start(asked: argparse.Namespace, screen: Screen) -> int:
+    """Write the stub of a lesson to attempts/, never over your work."""
+    lesson = lesson_named(asked.lesson)
+    made = write_stub(lesson)
+    screen.line(f"{'Wrote' if made else 'Left as it is:'} {file_of(lesson)}")
+    screen.line(f"Read    {page_of(lesson)}")
+    screen.line(f"Check   nbe check {lesson.name}")
+    screen.line(f"Or      nbe watch {lesson.name}     checks whenever you save")
+    return PASSED
+
+
+def page_of(lesson: Lesson) -> str:
+    """Return the address of a lesson's page."""
+    return f"{course.config()['site_url'].rstrip('/')}/course/{lesson.name}/"
+
+
+def write_stub(lesson: Lesson) -> bool:
+    """Write the stub where an attempt lies; return whether there was none before."""
+    file = file_of(lesson)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    head = f"# {lesson.meta['title']}: {page_of(lesson)}\n# nbe check {lesson.name}\n\n"
+    with contextlib.suppress(FileExistsError), file.open("x", encoding="utf-8") as stub:
+        stub.write(head + lesson.start)
+        return True
+    return False
+
+
+def check(asked: argparse.Namespace, screen: Screen) -> int:
+    """Check your answer to a lesson and say the first thing that is wrong."""
+    lesson = lesson_named(asked.lesson)
+    file = asked.file or file_of(lesson)
+    if asked.file is None and (asked.lesson or "").endswith(".py"):
+        file = Path(asked.lesson)
+    with waiting(screen, lesson, asked.json) as on_stage:
+        verdict = Check(lesson, file).verdict(on_stage)
+    if asked.json:
+        print(json.dumps(exercism(verdict, lesson.function), indent=2))
+    else:
+        screen.verdict(verdict, lesson)
+    if verdict.passed:
+        note_solved(lesson, screen, quiet=asked.json)
+    elif not asked.json:
+        screen.line((f"  Stuck? nbe hint {lesson.name}", "label"))
+    return PASSED if verdict.passed else FAILED
+
+
+@contextlib.contextmanager
+def waiting(screen: Screen, lesson: Lesson, quiet: bool = False):
+    """Show what goes on while a check runs; yield what to call with each stage."""
+    begin = f"Checking {lesson.name}: importing jax and flax ..."
+    if quiet or screen.plain or not screen.console.is_terminal:
+        yield lambda stage: None
+        return
+    with screen.console.status(begin) as status:
+        yield lambda stage: status.update(f"Checking {lesson.name}: {stage} ...")
+
+
+def note_solved(lesson: Lesson, screen: Screen, quiet: bool = False) -> Lesson | None:
+    """Write down that a lesson is solved; return the next one, or None."""
+    lessons, done = course.lessons(), progress.read()
+    if lesson.name not in done.solved:
+        try:
+            progress.add("solved", lesson.name)
+        except OSError as error:
+            problem = f"nbe: {progress.FOLDER / progress.NAME}: {error.strerror}"
+            Screen(screen.plain, stderr=True).line(problem)
+        done.solved.add(lesson.name)
+    following = current(lessons, done)
+    if not quiet:
+        screen.line()
+        screen.bar(lessons, done)
+        if following:
+            screen.line(f"Next: nbe start {following.name}")
+        else:
+            screen.line("You have solved every lesson.")
+    return following
+
+
+def check_all(asked: argparse.Namespace, screen: Screen) -> int:
+    """Check your answers to all lessons."""
+    tests = []
+    for lesson in course.lessons():
+        file = file_of(lesson)
+        if not file.exists():
+            verdict = None
+            message = f"not started: nbe start {lesson.name}"
+        else:
+            with waiting(screen, lesson, asked.json) as on_stage:
+                verdict = Check(lesson, file).verdict(on_stage)
+            message = None if verdict.passed else verdict.text()
+            if verdict.passed:
+                note_solved(lesson, screen, quiet=True)
+        status = "pass" if message is None else "fail"
+        tests.append({"name": lesson.name, "status": status, "message": message})
+        if not asked.json:
+            screen.summary(lesson, verdict)
+    passed = all(test["status"] == "pass" for test in tests)
+    if asked.json:
+        status = "pass" if passed else "fail"
+        whole = {"version": 3, "status": status, "message": None, "tests": tests}
+        print(json.dumps(whole, indent=2))
+    return PASSED if passed else FAILED
+
+
+def watch(asked: argparse.Namespace, screen: Screen) -> int:
+    """Check your answer whenever you save it, and go on to the next lesson."""
+    from nnx_by_example.watch import Watch
+
+    return PASSED if Watch(lesson_named(asked.lesson), screen).run() else FAILED
+
+
+def hint(asked: argparse.Namespace, screen: Screen) -> int:
+    """Show one more hint to a lesson each time."""
+    lesson = lesson_named(asked.lesson)
+    hints = lesson.hints
+    shown = progress.read().hints.get(lesson.name, 0)
+    if shown < len(hints):
+        progress.add("hint", lesson.name)
+    number = min(shown, len(hints) - 1)
+    title, text = hints[number]
+    screen.line((f"{title} (of {len(hints)})", "bold"))
+    screen.line()
+    screen.markdown(text)
+    screen.line()
+    if number + 1 < len(hints):
+        screen.line((f"One more: nbe hint {lesson.name}", "label"))
+    else:
+        screen.line((f"That was the last. nbe solution {lesson.name}", "label"))
+    return PASSED
+
+
+def solution(asked: argparse.Namespace, screen: Screen) -> int:
+    """Show the solution of a lesson."""
+    screen.python(lesson_named(asked.lesson).section("solution"))
+    return PASSED
+
+
+def reset(asked: argparse.Namespace, screen: Screen) -> int:
+    """Begin a lesson again from the stub; your answer is kept beside it."""
+    lesson = lesson_named(asked.lesson)
+    file = file_of(lesson)
+    if not file.exists():
+        raise UseError(
+            f"there is no {file} to reset. `nbe start {lesson.name}` writes it."
+        )
+    numbers = (f"{lesson.name}.backup-{n}.py" for n in itertools.count(1))
+    backup = next(file.with_name(n) for n in numbers if not file.with_name(n).exists())
+    if not asked.yes:
+        print(
+            f"Reset {file}? Your answer is kept in {backup}. [y/N] ", end="", flush=True
+        )
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            screen.line("Nothing is changed.")
+            return FAILED
+    file.rename(backup)
+    write_stub(lesson)
+    progress.add("reset", lesson.name)
+    screen.line(f"Kept  {backup}")
+    screen.line(f"Wrote {file}")
+    return PASSED

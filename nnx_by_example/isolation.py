@@ -1,0 +1,224 @@
+"""Calls a function in a process of its own, within limits, and says how it ended.
+
+Whatever the function does to its process, the caller lives on: standard input is empty,
+output goes to a file, the answer travels on a private pipe, and the whole process group
+is killed at the end. This holds off accidents. It is no sandbox against intent.
+"""
+
+import contextlib
+import dataclasses
+import faulthandler
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+CACHE = Path(
+    os.environ.get("NBE_CACHE") or platformdirs.user_cache_dir("nnx-by-example")
+)
+
+# A check is the same on every machine, and compiles what it compiled before only once.
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(CACHE / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+# The server imports jax and flax and creates no array; each child is a fork of it.
+# Where forking is not known to be safe, each child imports them itself.
+PROCESSES = multiprocessing.get_context(
+    "forkserver" if sys.platform == "linux" else "spawn"
+)
+PROCESSES.set_forkserver_preload(["jax", "flax.nnx", "nnx_by_example.judge"])
+
+# Where a crash writes its traceback: a number that no file opened later is given.
+TRACE = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one call may use."""
+
+    cpu: int = 20
+    """Seconds of CPU time: they catch loops."""
+    wall: int = 60
+    """Seconds on the clock: they catch sleepers, and leave room on a busy machine."""
+    memory: int = 8 << 30
+    """Bytes of address space."""
+    file: int = 16 << 20
+    """Bytes of any file that is written, the output too."""
+
+
+class EndedError(Exception):
+    """The process ended without an answer; the message says why."""
+
+    def __init__(self, why: str, advice: str, trace: str):
+        super().__init__(why)
+        self.advice = advice
+        frames = re.findall(r'File "(.+)", line (\d+)', trace)
+        self.frames = [(path, int(line)) for path, line in frames]  # innermost first
+
+
+class BrokenCheckError(Exception):
+    """The function itself raised: a defect of the check, and not of an attempt."""
+
+
+class Call:
+    """One call of `function(report, *args)` that is under way in its own process."""
+
+    def __init__(self, function: Callable, *args: Any, limits: Limits = Limits()):
+        """Start the process.
+
+        Args:
+          function: what to call; `report(message)` sends a message to `result`.
+          args: further arguments; they and the result have to be picklable.
+          limits: what the call may use.
+        """
+        self.limits = limits
+        self.folder = tempfile.TemporaryDirectory(prefix="nbe-")
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self.receiver, sender = PROCESSES.Pipe(duplex=False)
+        self.process = PROCESSES.Process(
+            target=_run, args=(sender, self.folder.name, limits, function, args)
+        )
+        self.deadline = time.monotonic() + limits.wall + 5
+        self.process.start()
+        sender.close()
+
+    def result(self, on_report: Callable = lambda message: None) -> Any:
+        """Return what the function returned.
+
+        Args:
+          on_report: called with each message that the function reports.
+
+        Raises:
+          EndedError: if the process ended without an answer.
+          BrokenCheckError: if the function raised.
+        """
+        try:
+            while self.receiver.poll(max(0, self.deadline - time.monotonic())):
+                kind, message = self.receiver.recv()
+                if kind == "returned":
+                    return message
+                if kind == "raised":
+                    raise BrokenCheckError(message)
+                on_report(message)
+        except (EOFError, OSError):
+            self.process.join(5)  # the pipe is closed; the process may live on
+        finally:
+            self.kill()
+            self.output, errors, trace = map(self._read, ("output", "errors", "trace"))
+            self.folder.cleanup()
+        raise EndedError(*self._why(errors, trace.decode(errors="replace")))
+
+    def kill(self) -> None:
+        """End the process and all that it started; it may be called again."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+        self.receiver.close()
+
+    def _read(self, name: str) -> bytes:
+        with contextlib.suppress(OSError):
+            return Path(self.folder.name, name).read_bytes()
+        return b""
+
+    def _why(self, errors: bytes, trace: str) -> tuple[str, str, str]:
+        """Return how the process ended, what to do about it, and the traceback."""
+        code = self.process.exitcode or 0
+        if code == -getattr(signal, "SIGXCPU", 0):
+            why = f"no end after {self.limits.cpu} s of computing"
+            advice = "Look for a loop that never ends."
+        elif trace.startswith("Timeout") or time.monotonic() > self.deadline:
+            why = f"no end after {self.limits.wall} s"
+            advice = "Your code waits, and a check gives it nothing to wait for."
+        elif b"bad_alloc" in errors or b"RESOURCE_EXHAUSTED" in errors:
+            why = "out of memory"
+            advice = "Create smaller arrays."
+        elif code < 0:
+            why = f"the process crashed ({signal.Signals(-code).name})"
+            advice = "Look at what this line calls."
+        else:
+            why = "your code ended the process, or closed the pipe of the check"
+            advice = "Return the answer instead of ending the program."
+        return why, advice, trace
+
+
+def warm_up() -> None:
+    """Import jax and flax ahead of the first call; the calls that follow are faster."""
+    with contextlib.suppress(EndedError):
+        Call(_nothing).result()
+
+
+def _nothing(report) -> None:
+    """Do nothing, in a process of its own."""
+
+
+def _run(sender, folder, limits, function, args) -> None:
+    """Call the function in this new process; send what it reports and returns."""
+    leave, pipe, pid = os._exit, os.fstat(sender.fileno()), os.getpid()
+
+    def send(kind, message):
+        # A learner's code may have forked, or closed the pipe and opened another file.
+        if os.getpid() == pid and os.path.samestat(os.fstat(sender.fileno()), pipe):
+            sender.send((kind, message))
+
+    try:
+        _confine(folder, limits)
+        send("returned", function(lambda message: send("reported", message), *args))
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            send("raised", traceback.format_exc())
+    finally:
+        leave(0)
+
+
+def _confine(folder: str, limits: Limits) -> None:
+    """Set the limits of this process, and where its input and output go."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for descriptor, name in {1: "output", 2: "errors", TRACE: "trace"}.items():
+        os.dup2(os.open(Path(folder, name), flags, 0o600), descriptor)
+    options = {"encoding": "utf-8", "errors": "backslashreplace", "closefd": False}
+    sys.stdin = os.fdopen(0, **options)
+    sys.stdout = os.fdopen(1, "w", buffering=1, **options)
+    sys.stderr = os.fdopen(2, "w", buffering=1, **options)
+    faulthandler.enable(TRACE)
+    faulthandler.dump_traceback_later(limits.wall, exit=True, file=TRACE)
+    leave = os._exit
+
+    def leave_with_trace(status):
+        faulthandler.dump_traceback(TRACE)
+        leave(status)
+
+    os._exit = leave_with_trace
+    with contextlib.suppress(ImportError):
+        import resource
+
+        faulthandler.register(signal.SIGXCPU, TRACE, chain=True)
+        for name, value in {
+            "RLIMIT_CPU": limits.cpu,
+            "RLIMIT_AS": limits.memory,
+            "RLIMIT_FSIZE": limits.file,
+            "RLIMIT_CORE": 0,
+        }.items():
+            kind = getattr(resource, name)
+            hard = resource.getrlimit(kind)[1]
+            soft = value if hard < 0 else min(value, hard)
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(kind, (soft, hard))

@@ -1,0 +1,271 @@
+"""Judges one attempt, in the process that `isolation` made for it.
+
+This is the only module that runs a learner's code, and the only one that needs jax.
+"""
+
+import ast
+import contextlib
+import errno
+import functools
+import importlib.util
+import inspect
+import io
+import os
+import sys
+import textwrap
+import traceback
+import types
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from nnx_by_example import diagnosis
+from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict
+
+# How a check begins what it says of right numbers, and of an untouched stub.
+IDEA_MISSING = "numbers right, idea missing: "
+UNWRITTEN = "got None"
+MAX_LINES, MAX_COLUMNS = 8, 300  # of an error, which may print whole arrays
+
+# What to do about these errors, where no known mistake says it better.
+ADVICE = {
+    "EOFError": "Nobody types here: take every value from the arguments.",
+    "MemoryError": "Your code asks for more memory than a check gives it.",
+    "SystemExit": "Return the answer instead of ending the program.",
+    "KeyboardInterrupt": "Return the answer instead of ending the program.",
+    "ModuleNotFoundError": "Import only jax, flax and Python's own modules.",
+    "SyntaxError": "Mend this line. Nothing has been run yet.",
+    "IndentationError": "Mend this line. Nothing has been run yet.",
+    "TabError": "Indent with spaces alone. Nothing has been run yet.",
+    "RecursionError": "A function calls itself without end.",
+}
+
+
+class LearnersError(Exception):
+    """The learner's code raised `error` in `call`, or while it was loaded."""
+
+    def __init__(self, error: BaseException, call: str = ""):
+        self.error, self.call = error, call
+
+
+def judge_file(
+    report: Callable, lesson: str, exercise: Path, function: str, attempt: Path
+) -> Verdict:
+    """Return the verdict on a learner's file.
+
+    Args:
+      report: called with the name of each stage when it begins, and before each call
+        of the function with the size of what was printed so far.
+      lesson: name of the lesson.
+      exercise: path of its `exercise.py`.
+      function: name of the function that the learner writes.
+      attempt: path of the learner's file.
+    """
+    sys.dont_write_bytecode = True
+    judged = load(exercise)
+    sys.path.insert(0, str(attempt.parent))
+    verdict = Verdict(lesson, LOADS, file=str(attempt))
+    report(LOADS)
+    try:
+        module = learners_module(attempt)
+    except LearnersError as raised:
+        return explain(verdict, raised)
+    candidate = getattr(module, function, None)
+    if not callable(candidate):
+        return missing(verdict, module, function)
+    report(RUNS)
+    return judge(judged, function, candidate, verdict, lambda: report(size_of_output()))
+
+
+def load(path: Path) -> types.ModuleType:
+    """Return an exercise as a module, under the name of its folder."""
+    spec = importlib.util.spec_from_file_location(path.parent.name, path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def learners_module(path: Path) -> types.ModuleType:
+    """Return the learner's file as a module.
+
+    Raises:
+      LearnersError: if loading it raises anything.
+    """
+    module = types.ModuleType("attempt")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        exec(code, module.__dict__)
+    except BaseException as error:
+        raise LearnersError(error) from None
+    return module
+
+
+def judge(
+    exercise: types.ModuleType,
+    function: str,
+    candidate: Callable,
+    verdict: Verdict,
+    before_call: Callable = lambda: None,
+) -> Verdict:
+    """Return the verdict on a function: the first thing that is wrong with it.
+
+    Args:
+      exercise: the module that holds the check and its inputs.
+      function: name of the function that the learner writes.
+      candidate: the learner's function.
+      verdict: what to fill in.
+      before_call: called before each call of `candidate`.
+    """
+
+    @functools.wraps(candidate)
+    def recorded(*inputs):
+        before_call()
+        try:
+            return candidate(*inputs)
+        except BaseException as error:
+            raise LearnersError(error, shown_call(function, inputs)) from None
+
+    recorded.__name__ = function
+    inputs = [*exercise.INPUTS, *exercise.HIDDEN]
+    verdict.line = line_of(candidate)
+    solution = inspect.signature(getattr(exercise, function))
+    try:
+        inspect.signature(candidate).bind(*inputs[0])
+    except TypeError as error:
+        verdict.stage = THERE
+        verdict.message = (
+            f"{function} cannot be called as {function}{solution}: {error}"
+        )
+        verdict.advice = f"Begin it with `def {function}{solution}:`."
+        return verdict
+    try:
+        said = exercise.check(recorded, inputs)
+    except LearnersError as raised:
+        verdict.stage = RUNS
+        explain(verdict, raised)
+    else:
+        verdict.message = said
+        if said == "passed":
+            verdict.stage = verdict.line = None
+            return verdict
+        verdict.stage = IDEA if said.startswith(IDEA_MISSING) else ANSWERS
+        if said.startswith(UNWRITTEN):
+            verdict.advice = "Write the body; `nbe hint` helps when you are stuck."
+            return verdict
+    verdict.answers = answers(exercise, candidate)
+    return verdict
+
+
+def answers(exercise: types.ModuleType, candidate: Callable) -> list[dict]:
+    """Return what a function gives on the hidden inputs, described."""
+    found = []
+    with contextlib.redirect_stdout(io.StringIO()):
+        for inputs in exercise.HIDDEN:
+            try:
+                found.append(diagnosis.describe(candidate(*inputs)))
+            except BaseException as error:
+                found.append(diagnosis.describe(error))
+    return found
+
+
+def known_mistakes(report: Callable, exercise: Path, function: str) -> list[dict]:
+    """Return what each of an exercise's `MISTAKES` gives, and what its author hears.
+
+    Args:
+      report: called before each mistake, as a sign of life.
+      exercise: path of `exercise.py`.
+      function: name of the function that the learner writes.
+    """
+    sys.dont_write_bytecode = True
+    judged, known = load(exercise), []
+    right = answers(judged, getattr(judged, function))
+    for mistake, says in judged.MISTAKES.items():
+        report(mistake.__name__)
+        given, idea = answers(judged, mistake), None
+        if diagnosis.same(given, right):
+            verdict = judge(judged, function, mistake, Verdict(""))
+            idea = verdict.message if verdict.stage == IDEA else None
+        known.append({"answers": given, "idea": idea, "says": says})
+    return known
+
+
+def missing(verdict: Verdict, module: types.ModuleType, function: str) -> Verdict:
+    """Return the verdict on a file that does not define the function."""
+    verdict.stage = THERE
+    defined = {
+        name: found
+        for name, found in vars(module).items()
+        if inspect.isfunction(found) and found.__module__ == module.__name__
+    }
+    if hasattr(module, function):
+        value = type(getattr(module, function)).__name__
+        verdict.message = f"{function} is no function, but of type {value}"
+        verdict.advice = (
+            f"Define it with `def {function}(...):`, and do not reuse its name."
+        )
+    else:
+        names = ", ".join(defined) or "no function"
+        verdict.message = (
+            f"the file defines no function {function}; it defines: {names}"
+        )
+        verdict.advice = (
+            f"Write it; `nbe start {verdict.lesson}` gives its first lines."
+        )
+    if close := get_close_matches(function, defined, 1, 0.5):
+        verdict.advice = f"Rename {close[0]} to {function}."
+        code = defined[close[0]].__code__
+        lines = Path(verdict.file).read_text("utf-8", "replace").splitlines()
+        verdict.line = (code.co_firstlineno, lines[code.co_firstlineno - 1])
+    return verdict
+
+
+def explain(verdict: Verdict, raised: LearnersError) -> Verdict:
+    """Return the verdict on code that raised: the error, and the learner's own line."""
+    error, kind = raised.error, type(raised.error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [n for n, frame in enumerate(frames) if frame.filename == verdict.file]
+    summary = traceback.TracebackException.from_exception(error)
+    summary.__notes__ = None  # jax adds one on every error
+    lines = list(summary.format_exception_only())
+    if isinstance(error, SyntaxError):
+        lines = [f"{kind}: {error.msg}"]
+    if isinstance(error, SyntaxError) and error.filename == verdict.file:
+        verdict.line = (error.lineno or 1, error.text or "")
+    elif own:
+        verdict.line = (frames[own[-1]].lineno, frames[own[-1]].line or "")
+        verdict.folded = len(frames) - 1 - own[-1]
+    text = [line[:MAX_COLUMNS] for line in "".join(lines).strip().splitlines()]
+    raises = "\n          ".join(text[:MAX_LINES])
+    verdict.message = f"{raised.call or 'loading the file'}\n  raises: {raises}"
+    verdict.advice = ADVICE.get(kind, "")
+    if getattr(error, "errno", None) == errno.EFBIG:
+        verdict.advice = "Print and write less: a check allows 16 MB."
+    return verdict
+
+
+def shown_call(function: str, inputs: tuple) -> str:
+    """Return a call as a reader can paste it."""
+    texts = [f"jnp.array({x.tolist()})" if hasattr(x, "tolist") else x for x in inputs]
+    return f"{function}({', '.join(map(str, texts))})"
+
+
+def line_of(candidate: Callable) -> tuple[int, str] | None:
+    """Return the line of a function's last `return`, or its first line, or None."""
+    try:
+        lines, first = inspect.getsourcelines(inspect.unwrap(candidate))
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    returns = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    at = max(returns, default=1) - 1
+    return first + at, lines[at].rstrip()
+
+
+def size_of_output() -> int:
+    """Return how many bytes this process has written to its standard output."""
+    with contextlib.suppress(OSError, ValueError):  # it may be closed
+        sys.stdout.flush()
+        return os.fstat(1).st_size
+    return 0

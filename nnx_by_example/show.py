@@ -1,0 +1,175 @@
+"""What the terminal shows: a verdict, the map of the course, a hint.
+
+The text says it all, and colour only repeats it: in a log, without colour or on a light
+terminal, nothing is lost. Where the terminal cannot write a sign, ASCII stands in.
+"""
+
+import itertools
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.syntax import Syntax
+from rich.text import Text
+from rich.theme import Theme
+
+from nnx_by_example.course import Lesson
+from nnx_by_example.progress import Progress
+from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict
+
+# Named colours, which a light and a dark terminal each draw readably.
+THEME = Theme(
+    {
+        "passed": "bold green",
+        "failed": "bold red",
+        "here": "bold blue",
+        "label": "dim",
+        "code": "cyan",
+        "advice": "bold",
+    }
+)
+HEADLINES = {
+    LOADS: "the file does not load",
+    THERE: "the function is not there",
+    RUNS: "your code does not run to its end",
+    ANSWERS: "not yet",
+    IDEA: "nearly",
+}
+SIGNS = {
+    "passed": "✓",
+    "failed": "✗",
+    "here": "▶",
+    "open": "·",
+    "full": "█",
+    "empty": "░",
+}
+PLAIN = {
+    "passed": "x",
+    "failed": "!",
+    "here": ">",
+    "open": " ",
+    "full": "#",
+    "empty": "-",
+}
+MAX_OUTPUT_LINES, MAX_OUTPUT_COLUMNS = 20, 200
+
+
+class Screen:
+    """A terminal, or whatever stands in its place."""
+
+    def __init__(self, plain: bool = False, stderr: bool = False):
+        """Look at the terminal.
+
+        Args:
+          plain: whether to do without colour, signs and motion.
+          stderr: whether to write to the standard error instead.
+        """
+        self.console = Console(
+            theme=THEME,
+            stderr=stderr,
+            no_color=True if plain else None,
+            highlight=False,
+            emoji=False,
+            markup=False,
+            force_terminal=False if plain else None,
+        )
+        utf8 = self.console.encoding.lower().startswith("utf")
+        self.signs = PLAIN if plain or not utf8 else SIGNS
+        self.plain = plain
+
+    def line(self, *parts: str | tuple[str, str]) -> None:
+        """Write one line, which may wrap; a pair is a text and its style."""
+        self.console.print(
+            Text.assemble(*parts), soft_wrap=not self.console.is_terminal
+        )
+
+    def verdict(self, verdict: Verdict, lesson: Lesson) -> None:
+        """Show what a check says of an attempt."""
+        if verdict.passed:
+            self.line((f"{self.signs['passed']} {lesson.name}: passed", "passed"))
+            self.line(f"  {lesson.meta['proves']}")
+            return
+        headline = HEADLINES[verdict.stage]
+        self.line((f"{self.signs['failed']} {lesson.name}: {headline}", "failed"))
+        self.line()
+        for line in verdict.message.splitlines():
+            self.line(f"  {line}")
+        if verdict.line:
+            number, text = verdict.line
+            place = f"  {verdict.file}:{number}"
+            self.line()
+            self.line((place, "label"))
+            self.line("    ", (text.strip(), "code"))
+            if verdict.folded:
+                self.line(
+                    (f"    ({verdict.folded} frames below it are folded)", "label")
+                )
+        if verdict.output:
+            self.line()
+            self.line(("  Your code printed:", "label"))
+            lines = verdict.output.splitlines()
+            for line in lines[-MAX_OUTPUT_LINES:]:
+                self.line("    ", line[:MAX_OUTPUT_COLUMNS])
+            if len(lines) > MAX_OUTPUT_LINES:
+                self.line(
+                    (
+                        f"    (the last {MAX_OUTPUT_LINES} of {len(lines)} lines)",
+                        "label",
+                    )
+                )
+        if verdict.advice:
+            self.line()
+            self.line("  Next: ", (verdict.advice, "advice"))
+
+    def summary(self, lesson: Lesson, verdict: Verdict | None) -> None:
+        """Show a verdict as one line; None stands for a lesson that is not started."""
+        if verdict is None:
+            self.line(f"{self.signs['open']} {lesson.name}: not started")
+        elif verdict.passed:
+            self.line((f"{self.signs['passed']} {lesson.name}: passed", "passed"))
+        else:
+            headline = HEADLINES[verdict.stage]
+            self.line((f"{self.signs['failed']} {lesson.name}: {headline}", "failed"))
+
+    def bar(self, lessons: list[Lesson], progress: Progress) -> None:
+        """Show how much of the course is solved, as one line."""
+        done = sum(lesson.name in progress.solved for lesson in lessons)
+        width = 40
+        full = round(width * done / len(lessons))
+        self.line(
+            (self.signs["full"] * full, "passed"),
+            (self.signs["empty"] * (width - full), "label"),
+            f" {done} of {len(lessons)} solved",
+        )
+
+    def course(
+        self, lessons: list[Lesson], progress: Progress, here: Lesson | None
+    ) -> None:
+        """Show the map: phases, what is solved, where you are."""
+        self.bar(lessons, progress)
+        longest = max(len(lesson.name) for lesson in lessons)
+        phases = itertools.groupby(lessons, key=lambda lesson: lesson.phase)
+        for number, (phase, members) in enumerate(phases, 1):
+            self.line()
+            self.line((f"{number}. {phase}", "bold"))
+            for lesson in members:
+                state = "open"
+                if lesson.name in progress.solved:
+                    state = "passed"
+                elif here and lesson.name == here.name:
+                    state = "here"
+                sign = self.signs[state]
+                sign = f"[{sign}]" if self.signs is PLAIN else f" {sign} "
+                style = state if state != "open" else ""
+                text = f" {sign}{lesson.number:>3}  {lesson.name:<{longest}}  "
+                self.line((text, style), (lesson.meta["title"], style))
+
+    def markdown(self, text: str) -> None:
+        """Show a paragraph that was written for a page."""
+        self.console.print(Markdown(text))
+
+    def python(self, code: str) -> None:
+        """Show code; it can be piped into a file as it stands."""
+        if self.console.is_terminal and not self.plain:
+            self.console.print(Syntax(code, "python", theme="ansi_light"))
+        else:
+            self.console.file.write(code)

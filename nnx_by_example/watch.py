@@ -1,0 +1,124 @@
+"""Checks an answer whenever it is saved, and goes on when it passes."""
+
+import threading
+import time
+from pathlib import Path
+
+import watchfiles
+
+from nnx_by_example import checking, cli, isolation, progress
+from nnx_by_example.course import Lesson
+from nnx_by_example.isolation import BrokenCheckError
+from nnx_by_example.show import Screen
+
+# A save is seen after this many milliseconds without another change.
+STEP = 30
+# How often to look whether the folder itself is still there, in milliseconds.
+LOOK = 1_000
+
+
+class Watch:
+    """A terminal that shows the verdict on the latest save.
+
+    A save while a check runs ends that check and begins another. What is watched is the
+    folder, so a file may be deleted and renamed, as editors do when they save.
+    """
+
+    def __init__(self, lesson: Lesson, screen: Screen):
+        self.lesson: Lesson | None = lesson
+        self.screen = screen
+        self.check: checking.Check | None = None
+        self.ahead: checking.Mistakes | None = None
+        self.checked: bytes | None = None
+        self.finished = threading.Event()
+        self.lock = threading.Lock()
+
+    @property
+    def file(self) -> Path:
+        """Return the file whose changes count."""
+        return cli.file_of(self.lesson)
+
+    def run(self) -> bool:
+        """Watch until the course is solved, or until Ctrl-C; return which."""
+        threading.Thread(target=isolation.warm_up, daemon=True).start()
+        try:
+            self.begin()
+            self.look()
+            while not self.finished.is_set():
+                progress.FOLDER.mkdir(exist_ok=True)
+                for _ in watchfiles.watch(
+                    progress.FOLDER,
+                    step=STEP,
+                    debounce=10 * STEP,
+                    rust_timeout=LOOK,
+                    yield_on_timeout=True,
+                    stop_event=self.finished,
+                    recursive=False,
+                ):
+                    self.look()
+                    if not progress.FOLDER.exists():
+                        break
+        finally:
+            if self.check:
+                self.check.abandon()
+            if self.ahead:
+                self.ahead.cancel()
+        return self.finished.is_set()
+
+    def begin(self) -> None:
+        """Write the stub of the lesson if there is none, and say what to do."""
+        made = cli.write_stub(self.lesson)
+        self.checked = self.file.read_bytes() if made else None
+        self.screen.line(
+            (f"Watching {self.file}", "bold"), "  Save it to check it; Ctrl-C ends."
+        )
+        self.screen.line((f"Read {cli.page_of(self.lesson)}", "label"))
+        if made:  # there is time to run what the first wrong answer is compared with
+            self.ahead = checking.Mistakes(self.lesson)
+            threading.Thread(target=self.ahead.get, daemon=True).start()
+
+    def look(self) -> None:
+        """Begin a check if the text of the file is not what was checked last."""
+        try:
+            text = self.file.read_bytes()
+        except OSError:  # deleted, or between the two halves of a rename
+            return
+        with self.lock:
+            if text == self.checked or self.finished.is_set():
+                return
+            self.checked = text
+            if self.check:
+                self.check.abandon()
+            self.check = checking.Check(self.lesson, self.file)
+            arguments = (self.check, self.lesson, time.monotonic())
+            threading.Thread(target=self.judge, args=arguments, daemon=True).start()
+
+    def judge(self, check: checking.Check, lesson: Lesson, began: float) -> None:
+        """Show the verdict of a check, unless another save has overtaken it."""
+        try:
+            verdict = check.verdict()
+        except BrokenCheckError as error:
+            self.screen.line(
+                f"nbe: the check itself failed. Please report this:\n{error}"
+            )
+            return
+        with self.lock:
+            if check.abandoned:
+                return
+            if self.screen.console.is_terminal and not self.screen.plain:
+                self.screen.console.clear()
+            seconds = time.monotonic() - began
+            self.screen.line((f"{time.strftime('%H:%M:%S')}, {seconds:.1f} s", "label"))
+            self.screen.verdict(verdict, lesson)
+            if not verdict.passed:
+                lessons, done = cli.course.lessons(), progress.read()
+                self.screen.line()
+                self.screen.bar(lessons, done)
+                self.screen.line((f"Stuck? nbe hint {lesson.name}", "label"))
+                return
+            self.lesson = cli.note_solved(lesson, self.screen)
+            if self.lesson is None:
+                self.finished.set()
+            else:
+                self.screen.line()
+                self.begin()

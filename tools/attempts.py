@@ -1,0 +1,76 @@
+"""What a lesson's page links to for those who attempt its problem elsewhere.
+
+A notebook with the stub, the check and the versions to install; its link for Colab,
+which opens notebooks from GitHub alone; and how to install the command `nbe`.
+"""
+
+import re
+from importlib.metadata import version
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from nnx_by_example.course import Lesson
+
+# The branch to which the Pages workflow pushes the notebooks of the published site.
+BRANCH = "notebooks"
+FENCE = re.compile(r"^```.*?^```\n", flags=re.M | re.S)
+
+
+def part(page: str, heading: str) -> str:
+    """Return the text of a page below a heading of the second level."""
+    return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].strip()
+
+
+def notebook(lesson: Lesson, page_url: str) -> str:
+    """Return a lesson's problem as a notebook: install, stub, check and verdict.
+
+    Args:
+      lesson: the lesson.
+      page_url: address of its page.
+    """
+    problem = FENCE.sub("", part(lesson.page, "Problem"))
+    check = re.findall(r'exercise\.py:([\w-]+)"', part(lesson.page, "Check"))
+    pins = " ".join(f'"{name}=={version(name)}"' for name in ("flax", "jax"))
+    cells = [
+        new_markdown_cell(
+            f"# {lesson.meta['title']}: the problem\n\n{problem}\n\n"
+            f"The lesson, with hints and the solution: [{page_url}]({page_url})"
+        ),
+        new_code_cell(f"%pip install --quiet {pins}", metadata={"tags": ["install"]}),
+        new_markdown_cell("## Your answer\n\nWrite it here, then run all cells."),
+        new_code_cell(lesson.start.strip(), metadata={"tags": ["answer"]}),
+        new_markdown_cell("## The check\n\nThe same as on the page. Run it unchanged."),
+        *(new_code_cell(lesson.section(name).strip()) for name in check),
+        new_code_cell(
+            f"print(check({lesson.function}))", metadata={"tags": ["verdict"]}
+        ),
+    ]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"  # not drawn by chance: a build changes nothing
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    return nbformat.writes(made) + "\n"
+
+
+def colab(lesson: Lesson, repository: str) -> str | None:
+    """Return the address that opens the notebook in Colab, or None off GitHub."""
+    _, github, name = repository.rstrip("/").partition("https://github.com/")
+    if not github:
+        return None
+    base = "https://colab.research.google.com/github"
+    return f"{base}/{name}/blob/{BRANCH}/{lesson.name}.ipynb"
+
+
+def links(lesson: Lesson, repository: str) -> str:
+    """Return the buttons that open a lesson's notebook, as Markdown."""
+    file = f"{lesson.name}.ipynb"
+    buttons = [f'[Download the notebook]({file}){{ .md-button download="{file}" }}']
+    if address := colab(lesson, repository):
+        buttons.insert(0, f"[Open in Colab]({address}){{ .md-button }}")
+    return "\n".join(buttons) + "\n"
+
+
+def install(repository: str) -> str:
+    """Return the command that installs `nbe`, as a block of a page."""
+    return f'```console\npip install "git+{repository.rstrip("/")}"\n```\n'

@@ -1,0 +1,185 @@
+"""Draws what `nbe` shows, from real runs, as pictures for light and dark pages.
+
+Nothing here is typed from memory: the scenes run the command in a new folder, and the
+text that it wrote becomes a picture. They run again when the command, the lesson or a
+version changes.
+"""
+
+import dataclasses
+import hashlib
+import html
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+from nnx_by_example.course import ROOT, Lesson, lessons
+
+COLUMNS = 80
+LESSON = "call-vs-init"
+ATTEMPT = f"attempts/{LESSON}.py"
+
+# Stand-ins for the colours of the page, which decides what they are; the rest is dim.
+COLOURS = {"fg": (1, 1, 1), "red": (2, 0, 0), "green": (0, 2, 0), "blue": (0, 0, 2)}
+COLOURS["cyan"] = (0, 2, 2)
+UNUSED = (9, 9, 9)
+ANSI = ["", "red", "green", "", "blue", "", "cyan", ""]
+THEME = TerminalTheme(
+    (255, 255, 255), COLOURS["fg"], [COLOURS.get(name, UNUSED) for name in ANSI]
+)
+SVG = """\
+<div class="terminal" tabindex="0" role="group" aria-label="Terminal"
+  data-search-exclude>
+<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="LABEL"
+viewBox="0 0 {terminal_width} {terminal_height}">
+<style>{styles}</style>{matrix}</svg></div>
+"""
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-ln-z]|\r")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One run of the command that is shown."""
+
+    name: str
+    """The name of the picture."""
+    command: str
+    """What is typed."""
+    label: str
+    """What the picture shows, in words."""
+    change: tuple[str, str] | None = None
+    """What to replace in the solution to get the attempt; None leaves the file."""
+    then: tuple[str, str] | None = None
+    """What to save next, while the command watches."""
+
+
+RIGHT = ("", "")
+SCENES = [
+    Scene("list", "nbe list", "The map of the course, before the first lesson."),
+    Scene("start", "nbe start", "The stub is written, and where to read on."),
+    Scene(
+        "wrong",
+        f"nbe check {LESSON}",
+        "A wrong answer: call, expected, got, the line, and the mistake by name.",
+        (" * scale", ""),
+    ),
+    Scene(
+        "raises",
+        f"nbe check {LESSON}",
+        "An error: the call, the message, the line of the attempt, and a next step.",
+        ("int(features), rngs", "features, rngs"),
+    ),
+    Scene(
+        "idea",
+        f"nbe check {LESSON}",
+        "Right numbers from one call: the idea is missing.",
+        ("model(x), model(x)\n", "[model(x)] * 2\n"),
+    ),
+    Scene("hint", "nbe hint", "The first of three hints."),
+    Scene(
+        "watch",
+        "nbe watch",
+        "A save is checked, and passes: the lesson is solved.",
+        (" * scale", ""),
+        RIGHT,
+    ),
+]
+
+
+def draw_all(folder: Path) -> None:
+    """Draw each scene into the folder, if anything has changed since it was drawn."""
+    lesson = next(lesson for lesson in lessons() if lesson.name == LESSON)
+    state, now = folder / "state", fingerprint(lesson)
+    if state.exists() and state.read_text("utf-8") == now:
+        return
+    print("Drawing what nbe shows ...", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as work:
+        for scene in SCENES:
+            shown = run(scene, lesson, Path(work))
+            picture = draw(f"$ {scene.command}", shown, scene.label, scene.name)
+            (folder / f"{scene.name}.svg").write_text(picture, "utf-8")
+    state.write_text(now, "utf-8")
+
+
+def fingerprint(lesson: Lesson) -> str:
+    """Return a hash of all that decides what the command shows."""
+    files = [*sorted((ROOT / "nnx_by_example").glob("*.py")), Path(__file__)]
+    files += [*sorted(lesson.folder.glob("*.*")), ROOT / "mkdocs.yml"]
+    parts = [file.read_bytes() for file in files]
+    parts += [version(name).encode() for name in ("jax", "flax", "rich")]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def run(scene: Scene, lesson: Lesson, work: Path) -> str:
+    """Return what the command of a scene writes, with its colours."""
+    save(scene.change, lesson, work)
+    command = [sys.executable, "-m", "nnx_by_example", *scene.command.split()[1:]]
+    environment = {
+        "FORCE_COLOR": "1",
+        "TERM": "xterm",
+        "COLUMNS": str(COLUMNS),
+        "PYTHONPATH": str(ROOT),
+        "NBE_CACHE": str(ROOT / ".cache" / "nbe"),
+    }
+    process = subprocess.Popen(
+        command,
+        cwd=work,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    if scene.then:
+        read = ""
+        while "Stuck?" not in read:  # the verdict on the first save is there
+            read += process.stdout.readline()
+        time.sleep(0.5)
+        save(scene.then, lesson, work)
+    text = process.communicate(timeout=120)[0]
+    # A terminal has wiped what stands before these: the spinner, the last verdict.
+    for wiped in ("\x1b[?25h", "\x1b[2J\x1b[H"):
+        text = text.rpartition(wiped)[2]
+    return CONTROL.sub("", text).strip("\n")
+
+
+def save(change: tuple[str, str] | None, lesson: Lesson, work: Path) -> None:
+    """Save the solution as an attempt, with one piece of it replaced.
+
+    Raises:
+      ValueError: if the solution has no such piece: the answer would be right.
+    """
+    if change is None:
+        return
+    solution = lesson.section("solution")
+    if change[0] not in solution:
+        raise ValueError(f"the solution of {lesson.name} has no {change[0]!r}")
+    file = work / ATTEMPT
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(solution.replace(*change) if change[0] else solution, "utf-8")
+
+
+def draw(prompt: str, shown: str, label: str, name: str) -> str:
+    """Return a picture of a terminal: a prompt, and below it what was written."""
+    sink = Console(width=COLUMNS, record=True, file=io.StringIO(), force_terminal=True)
+    sink.print(Text(prompt, "bold"))
+    sink.print(Text.from_ansi(shown))
+    svg = sink.export_svg(theme=THEME, code_format=SVG, unique_id=f"term-{name}")
+    svg = svg.replace("LABEL", html.escape(label))
+    svg = re.sub(r' clip-path="[^"]*"', "", svg)
+    svg = re.sub(r"<text [^>]*>\n</text>", "", svg)  # the ends of lines
+    for colour, value in COLOURS.items():
+        svg = svg.replace("#{:02x}{:02x}{:02x}".format(*value), f"var(--term-{colour})")
+    svg = re.sub(r"fill: #[0-9a-f]{6}", "fill: var(--term-dim)", svg)
+    return re.sub(r"\n\s*\n+", "\n", svg)
