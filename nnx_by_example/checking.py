@@ -21,8 +21,8 @@ SLOW = Limits(cpu=180, wall=300)  # for all mistakes of a lesson, once
 class Check:
     """A check of one file that can be abandoned while it is under way."""
 
-    def __init__(self, lesson: Lesson, file: Path):
-        self.lesson, self.file = lesson, file
+    def __init__(self, lesson: Lesson, file: Path, limits: Limits = Limits()):
+        self.lesson, self.file, self.limits = lesson, file, limits
         self.call: Call | None = None
         self.abandoned = False
 
@@ -47,9 +47,8 @@ class Check:
                 on_stage(stage := message)
 
         path, mistakes = self.file.resolve(), Mistakes(lesson)
-        self.call = Call(
-            judge.judge_file, lesson.name, lesson.exercise, lesson.function, path
-        )
+        arguments = (lesson.name, lesson.exercise, lesson.function, path)
+        self.call = Call(judge.judge_file, *arguments, limits=self.limits)
         try:
             verdict = self.call.result(note)
         except EndedError as ended:

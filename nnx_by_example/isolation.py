@@ -39,7 +39,7 @@ ENVIRONMENT = {
 PROCESSES = multiprocessing.get_context(
     "forkserver" if sys.platform == "linux" else "spawn"
 )
-PROCESSES.set_forkserver_preload(["jax", "flax.nnx", "nnx_by_example.judge"])
+PRELOADED = ["jax", "flax.linen", "flax.nnx", "nnx_by_example.judge"]
 
 # Where a crash writes its traceback: a number that no file opened later is given.
 TRACE = 200
@@ -88,6 +88,7 @@ class Call:
         self.folder = tempfile.TemporaryDirectory(prefix="nbe-")
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        PROCESSES.set_forkserver_preload(PRELOADED)  # the first call starts the server
         self.receiver, sender = PROCESSES.Pipe(duplex=False)
         self.process = PROCESSES.Process(
             target=_run, args=(sender, self.folder.name, limits, function, args)

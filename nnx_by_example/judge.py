@@ -25,6 +25,10 @@ from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict
 # How a check begins what it says of right numbers, and of an untouched stub.
 IDEA_MISSING = "numbers right, idea missing: "
 UNWRITTEN = "got None"
+UNSTEADY = (
+    "The same call gives another answer each time: create all that changes, such as "
+    "`nnx.Rngs`, inside the function."
+)
 MAX_LINES, MAX_COLUMNS = 8, 300  # of an error, which may print whole arrays
 
 # What to do about these errors, where no known mistake says it better.
@@ -118,14 +122,17 @@ def judge(
       verdict: what to fill in.
       before_call: called before each call of `candidate`.
     """
+    last = None
 
     @functools.wraps(candidate)
     def recorded(*inputs):
+        nonlocal last
         before_call()
         try:
-            return candidate(*inputs)
+            last = inputs, candidate(*inputs)
         except BaseException as error:
             raise LearnersError(error, shown_call(function, inputs)) from None
+        return last[1]
 
     recorded.__name__ = function
     inputs = [*exercise.INPUTS, *exercise.HIDDEN]
@@ -154,15 +161,20 @@ def judge(
         if said.startswith(UNWRITTEN):
             verdict.advice = "Write the body; `nbe hint` helps when you are stuck."
             return verdict
-    verdict.answers = answers(exercise, candidate)
+        if verdict.stage == ANSWERS:
+            again = answers([last[0]], candidate)
+            if not diagnosis.same(again, [diagnosis.describe(last[1])]):
+                verdict.advice = UNSTEADY
+                return verdict
+    verdict.answers = answers(exercise.HIDDEN, candidate)
     return verdict
 
 
-def answers(exercise: types.ModuleType, candidate: Callable) -> list[dict]:
-    """Return what a function gives on the hidden inputs, described."""
+def answers(cases: list[tuple], candidate: Callable) -> list[dict]:
+    """Return what a function gives on some inputs, described."""
     found = []
     with contextlib.redirect_stdout(io.StringIO()):
-        for inputs in exercise.HIDDEN:
+        for inputs in cases:
             try:
                 found.append(diagnosis.describe(candidate(*inputs)))
             except BaseException as error:
@@ -180,10 +192,10 @@ def known_mistakes(report: Callable, exercise: Path, function: str) -> list[dict
     """
     sys.dont_write_bytecode = True
     judged, known = load(exercise), []
-    right = answers(judged, getattr(judged, function))
+    right = answers(judged.HIDDEN, getattr(judged, function))
     for mistake, says in judged.MISTAKES.items():
         report(mistake.__name__)
-        given, idea = answers(judged, mistake), None
+        given, idea = answers(judged.HIDDEN, mistake), None
         if diagnosis.same(given, right):
             verdict = judge(judged, function, mistake, Verdict(""))
             idea = verdict.message if verdict.stage == IDEA else None

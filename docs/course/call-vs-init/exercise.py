@@ -50,49 +50,90 @@ INPUTS = [  # seed, x, features
 def expected_sum(seed, x, features):
     """Return the sum of one forward pass, computed without a module."""
     key = nnx.Rngs(int(seed)).params()
-    kernel = jax.random.normal(key, (x.shape[-1], int(features)))
+    kernel = jax.random.normal(key, (x.shape[-1], int(features)), jnp.float32)
     return (x @ kernel / jnp.sqrt(x.shape[-1])).sum()
 
     # --8<-- [end:expected]
 
 
 # --8<-- [start:watch]
-from contextlib import ExitStack
+import inspect
+import sys
 from unittest.mock import patch
 
 
+def module_call(frame):
+    """Return the arguments if the frame is a call of a module of yours, or None."""
+    names, rest, _, values = inspect.getargvalues(frame)
+    given = [*(values.get(name) for name in names), *values.get(rest, ())]
+    if not given or not isinstance(given[0], nnx.Module):
+        return None
+    module, code = type(given[0]), frame.f_code
+    method = getattr(module.__call__, "__code__", None)
+    yours = not module.__module__.startswith("flax.")
+    return given if yours and (code is method or code.co_name == "__call__") else None
+
+
 def watch(candidate, inputs, before_call=lambda model: None):
-    """Return the answer, the modules built, and (module, snapshot) of each call."""
-    built, called, depth = [], [], 0
+    """Return the answer, the modules built, and the calls: model, before, after, x."""
+    built, calls, outermost, previous = [], [], None, sys.getprofile()
     construct = type(nnx.Module).__call__
 
     def build(cls, *args, **kwargs):
-        module = construct(cls, *args, **kwargs)
-        yours = callable(module) and not cls.__module__.startswith("flax.")
-        if yours and cls not in map(type, built):
-            stack.enter_context(patch.object(cls, "__call__", watched(cls.__call__)))
-        built.append(module)
-        return module
+        built.append(construct(cls, *args, **kwargs))
+        return built[-1]
 
-    def watched(forward):
-        def call(self, *args, **kwargs):
-            nonlocal depth
-            if depth == 0:  # not inside another module
-                before_call(self)
-                called.append((self, nnx.clone(self)))
-            depth += 1
-            try:
-                return forward(self, *args, **kwargs)
-            finally:
-                depth -= 1
+    def profile(frame, event, _):
+        nonlocal outermost
+        if event == "call" and not outermost and (given := module_call(frame)):
+            outermost = frame
+            before_call(given[0])
+            calls.append([given[0], nnx.clone(given[0]), None, given[1:]])
+        elif event == "return" and frame is outermost:
+            outermost, calls[-1][2] = None, nnx.clone(calls[-1][0])
 
-        return call
-
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(type(nnx.Module), "__call__", build))
-        stack.enter_context(jax.disable_jit())  # a jitted call would run only once
-        return candidate(*inputs), built, called
+    try:
+        # A jitted call would run only once.
+        with patch.object(type(nnx.Module), "__call__", build), jax.disable_jit():
+            sys.setprofile(profile)
+            return candidate(*inputs), built, calls
+    finally:
+        sys.setprofile(previous)
     # --8<-- [end:watch]
+
+
+# --8<-- [start:impure]
+def equal(one, other):
+    """Return whether two pytrees hold equal arrays at equal places."""
+    leaves = jax.tree.leaves((one, other))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return True  # inside a gradient there are no numbers yet
+    same = jax.tree.structure(one) == jax.tree.structure(other)
+    return same and jax.tree.all(jax.tree.map(jnp.array_equal, one, other))
+
+
+def impurity(built, calls):
+    """Return why two calls of a model can differ, or None."""
+
+    def same(one, other, kept):
+        both = (nnx.to_pure_dict(nnx.state(model, kept)) for model in (one, other))
+        return equal(*both)
+
+    (model, before, after, inputs), (other, later, _, other_inputs) = (
+        calls[0],
+        calls[-1],
+    )
+    if sum(type(m) is type(model) for m in built) > 1 and other is not model:
+        return "the calls do not share one model: build it once"
+    if not equal(inputs, other_inputs):
+        return "the second call has another input"
+    if not same(before, after, nnx.RngCount):
+        return "a call draws a key: draw keys in the constructor"
+    if not same(before, after, nnx.Not(nnx.RngState)):
+        return "a call changes the model: a forward pass only reads"
+    if not same(after, later, nnx.Param):
+        return "the model changes between the calls"
+    # --8<-- [end:impure]
 
 
 # --8<-- [start:probe]
@@ -113,19 +154,20 @@ def misread_params(candidate, inputs):
         return watch(candidate, inputs, change)
 
     _, x, features = inputs
-    answer, *_ = watch_with(kernel=jnp.ones_like, bias=jnp.zeros_like)
-    if not jnp.allclose(answer, features * x.sum(), atol=1e-4):
-        return "a kernel of ones does not give the sum of the inputs"
-    answer, *_ = watch_with(kernel=jnp.zeros_like, bias=jnp.ones_like)
-    if not jnp.allclose(answer, features):
-        return f"a bias of ones adds {answer[0]!s}, not {features}"
-    try:  # each call finds a bias that is larger by one
-        answer, built, called = watch_with(jnp.zeros_like, lambda bias: bias + 1)
-    except Exception:  # the candidate compares its two calls itself
+    try:
+        ones, *_ = watch_with(kernel=jnp.ones_like, bias=jnp.zeros_like)
+        bias, *_ = watch_with(kernel=jnp.zeros_like, bias=jnp.ones_like)
+        # Now each call finds a bias that is larger by one.
+        answer, built, calls = watch_with(jnp.zeros_like, lambda bias: bias + 1)
+    except Exception:  # the candidate compares what it computes itself
         return None
-    models = [module for module, _ in called]
-    models = [m for m in built if any(m is other for other in models)] or models
-    if max(params_of(model)[0].max() for model in models) < len(called):
+    if not jnp.allclose(ones, features * x.sum(), atol=1e-4):
+        return "a kernel of ones does not give the sum of the inputs"
+    if not jnp.allclose(bias, features):
+        return f"a bias of ones adds {bias[0]!s}, not {features}"
+    called = [model for model, *_ in calls]
+    models = [m for m in built if any(m is other for other in called)] or called
+    if max(params_of(model)[0].max() for model in models) < len(calls):
         return f"the calls do not share one model; models built: {len(models)}"
     if answer[0] == answer[1]:
         return "both numbers come from one call"
@@ -136,42 +178,43 @@ def misread_params(candidate, inputs):
 def missing_idea(candidate, inputs):
     """Return what the model lacks although its numbers are right, or None."""
     _, x, features = inputs
-    _, built, called = watch(candidate, inputs)
-    if len(called) < 2:
+    _, built, calls = watch(candidate, inputs)
+    if any(isinstance(module, nnx.Linear) for module in built):
+        return "nnx.Linear is ready-made: create the kernel and the bias yourself"
+    if len(calls) < 2:
         names = ", ".join(type(module).__name__ for module in built) or "none"
-        return f"call your module twice; calls: {len(called)}, modules built: {names}"
-    model, before = called[0]
+        return f"call your module twice; calls: {len(calls)}, modules built: {names}"
+    if not built:
+        return "your module is called, but not built: build it in the function"
+    _, before, after, _ = calls[0]
     shapes = [param.shape for param in params_of(before)]
-    if len(params_of(model)) > len(shapes):
+    if len(params_of(after)) > len(shapes):
         return "the first call creates parameters: the constructor does that"
     if shapes != [(int(features),), (x.size, int(features))]:
         return f"the first call finds nnx.Param of shapes {shapes}"
-    kept = nnx.Not(nnx.RngKey)
-    then, now = (nnx.to_pure_dict(nnx.state(m, kept)) for m in (before, model))
-    same = jax.tree.structure(then) == jax.tree.structure(now)
-    if not same or not jax.tree.all(jax.tree.map(jnp.array_equal, then, now)):
-        return "a call changes the model: a forward pass only reads"
-    return misread_params(candidate, inputs)
+    return impurity(built, calls) or misread_params(candidate, inputs)
     # --8<-- [end:idea]
 
 
 # --8<-- [start:check]
 def check(candidate, inputs=INPUTS):
     """Return "passed", or the first thing that is wrong with `candidate`."""
-    for seed, x, features in inputs:
-        answer, wrong = candidate(seed, x, features), None
-        total = expected_sum(seed, x, features)
+    for case in inputs:
+        answer, total, wrong = candidate(*case), expected_sum(*case), None
         if answer is None:
             return "got None: the body, or its return, is still to be written"
         if getattr(answer, "shape", None) != (2,):
-            wrong = "an array of shape (2,)"
+            wrong = f"an array of shape (2,), not {type(answer).__name__}"
         elif not jnp.issubdtype(answer.dtype, jnp.floating):
             wrong = f"numbers of dtype float32, not {answer.dtype}"
         elif not jnp.array_equal(answer[0], answer[1], equal_nan=True):
-            wrong = "two equal numbers: both calls read the same parameters"
+            _, built, calls = watch(candidate, case)
+            why = impurity(built, calls) if len(calls) > 1 else "call one model twice"
+            wrong = f"two equal numbers; {why or 'both calls read the same parameters'}"
         elif not jnp.allclose(answer, total, atol=1e-5):
             wrong = f"{total!s}, twice"
         if wrong:
+            seed, x, features = case
             call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
             return f"{call}\n  expected: {wrong}\n  got:      {answer}"
     if missing := missing_idea(candidate, inputs[0]):
@@ -182,6 +225,9 @@ def check(candidate, inputs=INPUTS):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
+import functools
+
+import flax.linen as nn
 import numpy as np
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
@@ -191,6 +237,7 @@ HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
 
 normal, uniform = jax.random.normal, jax.random.uniform
 init = nnx.initializers
+PAGE_INPUT = jnp.array([1.0, 2.0, 3.0, 4.0])
 
 
 def sums(model, x):
@@ -289,6 +336,43 @@ def symmetric(rngs, in_features, *out):
 def truncated(key, shape):
     """Return normal numbers without those beyond two deviations."""
     return jax.random.truncated_normal(key, -2.0, 2.0, shape)
+
+
+def lower(dtype, rngs, in_features, out_features):
+    """Return a kernel that is drawn in another dtype and scaled in float32."""
+    drawn = normal(rngs.params(), (in_features, out_features), dtype)
+    return drawn / jnp.sqrt(in_features)
+
+
+def numpy_numbers(rngs, in_features, out_features, old=False):
+    """Return a kernel that NumPy draws from the same seed."""
+    seed = int(jax.random.key_data(rngs.params.key[...])[-1])
+    generator = np.random.RandomState(seed) if old else np.random.default_rng(seed)
+    return jnp.array(
+        generator.normal(size=(in_features, out_features)) / in_features**0.5
+    )
+
+
+def columns(rngs, in_features, out_features):
+    """Return a kernel with a key for each column."""
+    drawn = [normal(rngs.params(), (in_features,)) for _ in range(out_features)]
+    return jnp.stack(drawn, axis=1) / jnp.sqrt(in_features)
+
+
+def unit(x):
+    """Return an array divided by its norm."""
+    return x / jnp.linalg.norm(x)
+
+
+def standard(x):
+    """Return an array divided by the deviation of its numbers."""
+    return x / x.std()
+
+
+class HalfPrecision(MyLinear):
+    def __call__(self, x):
+        kernel, bias = (p.astype(jnp.float16) for p in (self.kernel, self.bias))
+        return x.astype(jnp.float16) @ kernel + bias
 
 
 class Extended(MyLinear):
@@ -456,11 +540,20 @@ class LazyParams(nnx.Module):
         return x @ self.kernel + self.bias
 
 
-def ready_made_with_this_kernel(seed, x, features):
+def ready_made(seed, x, features):
     kernel_init = init.normal(x.shape[-1] ** -0.5)
     sizes = x.shape[-1], int(features)
     model = nnx.Linear(*sizes, kernel_init=kernel_init, rngs=nnx.Rngs(int(seed)))
     return sums(model, x)
+
+
+@functools.cache
+def kept(seed, size, features):
+    return model_for(seed, jnp.ones(size), features)
+
+
+def kept_from_before(seed, x, features):
+    return sums(kept(seed, x.size, features), x)
 
 
 def rebuilt_for_each_call(*inputs):
@@ -522,6 +615,36 @@ def a_list(*inputs):
     return list(call_vs_init_forward(*inputs))
 
 
+def a_dict(*inputs):
+    return dict(zip(["first", "second"], call_vs_init_forward(*inputs), strict=True))
+
+
+def a_string(*inputs):
+    return str(call_vs_init_forward(*inputs))
+
+
+def linen_dense(seed, x, features):
+    model = nn.Dense(int(features))
+    params = model.init(jax.random.key(int(seed)), x)
+    return jnp.array([model.apply(params, x).sum(), model.apply(params, x).sum()])
+
+
+class LinenLinear(nn.Module):
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", init.normal(1 / shape[0] ** 0.5), shape)
+        return x @ kernel + self.param("bias", init.zeros, shape[1:])
+
+
+def linen_module(seed, x, features):
+    model = LinenLinear(int(features))
+    params = model.init(jax.random.key(int(seed)), x)
+    return jnp.array([model.apply(params, x).sum(), model.apply(params, x).sum()])
+
+
 def formula_only(seed, x, features):
     return jnp.full((2,), expected_sum(seed, x, features))
 
@@ -576,6 +699,27 @@ MISTAKES = {
     ),
     scaled("one_half", lambda i, o: 0.5): (
         "0.5 is right for 4 inputs only: compute 1 / sqrt(in_features)."
+    ),
+    scaled("without_parentheses", lambda i, o: 1 / i / 2): (
+        "`1 / n ** 1 / 2` is `1 / n / 2`: write `1 / n ** 0.5`."
+    ),
+    scaled("by_square", lambda i, o: 1 / i**2): (
+        "You divide by the square of in_features: divide by its square root."
+    ),
+    scaled("whole_root", lambda i, o: 1 / int(i**0.5)): (
+        "You cut the root to a whole number: divide by `jnp.sqrt(in_features)`."
+    ),
+    scaled("averaged", lambda i, o: i**-1.5): (
+        "You average over the inputs: the product with the kernel only sums."
+    ),
+    drawn("by_norm", lambda *args: unit(right_kernel(*args))): (
+        "You divide the kernel by its norm: divide by the root of in_features."
+    ),
+    drawn(
+        "by_deviation",
+        lambda rngs, i, o: standard(normal(rngs.params(), (i, o))) / i**0.5,
+    ): (
+        "You divide the kernel by its own deviation: divide by the root of in_features."
     ),
     # The kernel's numbers.
     initialized("lecun_normal", init.lecun_normal()): (
@@ -635,7 +779,28 @@ MISTAKES = {
     drawn("float16", lambda *args: right_kernel(*args).astype(jnp.float16)): (
         "The kernel is float32, not float16."
     ),
+    drawn("drawn_bfloat16", lambda *args: lower(jnp.bfloat16, *args)): (
+        "The kernel is drawn in float32, not in bfloat16."
+    ),
+    drawn("drawn_float16", lambda *args: lower(jnp.float16, *args)): (
+        "The kernel is drawn in float32, not in float16."
+    ),
+    attempt(HalfPrecision): "Input and parameters stay in float32.",
+    drawn("numpy_generator", lambda rngs, i, o: numpy_numbers(rngs, i, o)): (
+        "NumPy draws other numbers: use `jax.random.normal` with `rngs.params()`."
+    ),
+    drawn("numpy_seed", lambda rngs, i, o: numpy_numbers(rngs, i, o, old=True)): (
+        "`np.random` draws other numbers: use `jax.random.normal` with `rngs.params()`."
+    ),
+    linen_dense: "That is Linen, with weights of its own: write an `nnx.Module`.",
+    linen_module: "That is a Linen module: NNX needs no `init` and no `apply`.",
     # The key.
+    drawn("key_per_column", lambda rngs, i, o: columns(rngs, i, o)): (
+        "One key draws the whole kernel: you take one for each column."
+    ),
+    keyed("fixed_key", lambda rngs, seed: jax.random.key(0)): (
+        "The key is always that of seed 0: take it from `rngs.params()`."
+    ),
     keyed("key_of_the_seed", lambda rngs, seed: jax.random.key(seed)): (
         "Take the key from the stream: `rngs.params()`."
     ),
@@ -693,8 +858,11 @@ MISTAKES = {
     ),
     given(
         "unit_inputs",
-        lambda *inputs: (inputs[0], inputs[1] / jnp.linalg.norm(inputs[1]), inputs[2]),
+        lambda seed, x, features: (seed, unit(x), features),
     ): ("You normalize the input: use `x` as it is."),
+    given("page_input", lambda seed, x, features: (seed, PAGE_INPUT, features)): (
+        "You use the input of the page: use `x`, which the function is given."
+    ),
     seed_not_cast: "`nnx.Rngs` wants an integer: cast the seed with `int`.",
     features_not_cast: "A shape wants integers: cast `features` with `int`.",
     seed_for_rngs: "`rngs` is a stream of keys: pass `nnx.Rngs(int(seed))`.",
@@ -861,6 +1029,11 @@ MISTAKES = {
     answered("tuple_of_outputs", lambda model, x: (model(x), model(x))): (
         "Return an array of two sums, not a tuple of outputs."
     ),
+    a_dict: "Return one array, not a dict.",
+    a_string: "Return an array of numbers, not text.",
+    answered("half", lambda model, x: sums(model, x).astype(jnp.float16)): (
+        "Return float32 numbers, not float16."
+    ),
     answered("whole", lambda model, x: jnp.full(2, model(x).sum()).astype(int)): (
         "Return float32 numbers: do not cast the sums to integers."
     ),
@@ -877,7 +1050,8 @@ MISTAKES = {
         "Return the sums as they are: you round them to two digits."
     ),
     # Two calls of one model.
-    ready_made_with_this_kernel: "Write the module: `nnx.Linear` is ready-made.",
+    ready_made: "Create kernel and bias yourself: `nnx.Linear` is ready-made.",
+    kept_from_before: "Build the model in the function: an old one has an old seed.",
     rebuilt_for_each_call: "You build the model twice. Build it once, call it twice.",
     rebuilt_from_one_stream: "The second sum takes the next key: draw only one kernel.",
     rebuilt_with_the_next_seed: "The second model has another seed: build only one.",
@@ -1028,16 +1202,6 @@ class Rematerialized(MyLinear):
         return x @ self.kernel + self.bias
 
 
-class AroundALayer(nnx.Module):
-    def __init__(self, in_features, out_features, rngs):
-        kernel_init = init.normal(in_features**-0.5)
-        sizes = in_features, out_features
-        self.layer = nnx.Linear(*sizes, kernel_init=kernel_init, rngs=rngs)
-
-    def __call__(self, x):
-        return self.layer(x)
-
-
 class ReadsByMethod(MyLinear):
     def __call__(self, x):
         return jnp.add(x @ self.kernel.get_value(), self.bias[...])
@@ -1114,7 +1278,6 @@ def an_error_of_its_own(seed, x, features):
 ALSO_RIGHT = [
     attempt(AnyArguments),
     attempt(Rematerialized),
-    attempt(AroundALayer),
     attempt(ReadsByMethod),
     class_inside,
     by_keyword,
