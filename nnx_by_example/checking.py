@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nnx_by_example import diagnosis, judge
 from nnx_by_example.course import PACKAGE, Lesson
-from nnx_by_example.isolation import CACHE, Call, EndedError, Limits
+from nnx_by_example.isolation import CACHE, USUAL, Call, EndedError, Limits
 from nnx_by_example.verdict import LOADS, RUNS, Verdict
 
 MAX_BYTES = 1 << 20
@@ -21,7 +21,7 @@ SLOW = Limits(cpu=180, wall=300)  # for all mistakes of a lesson, once
 class Check:
     """A check of one file that can be abandoned while it is under way."""
 
-    def __init__(self, lesson: Lesson, file: Path, limits: Limits = Limits()):
+    def __init__(self, lesson: Lesson, file: Path, limits: Limits = USUAL):
         self.lesson, self.file, self.limits = lesson, file, limits
         self.call: Call | None = None
         self.abandoned = False
@@ -50,15 +50,17 @@ class Check:
         arguments = (lesson.name, lesson.exercise, lesson.function, path)
         self.call = Call(judge.judge_file, *arguments, limits=self.limits)
         try:
-            verdict = self.call.result(note)
-        except EndedError as ended:
-            verdict = ended_early(lesson, path, stage, ended)
-        verdict.file = str(self.file)
-        verdict.output = self.call.output[before:].decode(errors="replace")
-        if verdict.answers and not self.abandoned:
-            on_stage("comparing it with known mistakes, which takes longer once")
-            diagnosis.advise(verdict, mistakes.get())
-        mistakes.cancel()
+            try:
+                verdict = self.call.result(note)
+            except EndedError as ended:
+                verdict = ended_early(lesson, path, stage, ended)
+            verdict.file = str(self.file)
+            verdict.output = self.call.output[before:].decode(errors="replace")
+            if verdict.answers and not self.abandoned:
+                on_stage("comparing it with known mistakes, which takes longer once")
+                diagnosis.advise(verdict, mistakes.get())
+        finally:
+            mistakes.cancel()
         return verdict
 
     def abandon(self) -> None:
@@ -71,7 +73,7 @@ class Check:
 def refuse(lesson: Lesson, file: Path) -> Verdict | None:
     """Return the verdict on a file that need not be run, or None."""
     verdict = Verdict(lesson.name, LOADS, file=str(file))
-    begin = f"`nbe start {lesson.name}` writes the stub to {file.parent / file.name}."
+    begin = f"`nbe start {lesson.name}` gives you a file to begin with."
     try:
         if not file.exists() and not file.is_symlink():
             verdict.message, verdict.advice = f"there is no file {file}", begin

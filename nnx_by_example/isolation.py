@@ -59,6 +59,9 @@ class Limits:
     """Bytes of any file that is written, the output too."""
 
 
+USUAL = Limits()
+
+
 class EndedError(Exception):
     """The process ended without an answer; the message says why."""
 
@@ -76,7 +79,7 @@ class BrokenCheckError(Exception):
 class Call:
     """One call of `function(report, *args)` that is under way in its own process."""
 
-    def __init__(self, function: Callable, *args: Any, limits: Limits = Limits()):
+    def __init__(self, function: Callable, *args: Any, limits: Limits = USUAL):
         """Start the process.
 
         Args:
