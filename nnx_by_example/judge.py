@@ -9,7 +9,6 @@ import errno
 import functools
 import importlib.util
 import inspect
-import io
 import os
 import sys
 import textwrap
@@ -25,6 +24,7 @@ from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict
 # How a check begins what it says of right numbers, and of an untouched stub.
 IDEA_MISSING = "numbers right, idea missing: "
 UNWRITTEN = "got None"
+NO_MATCH = "Compare your steps with those of the problem, one by one."
 UNSTEADY = (
     "The same call gives another answer each time: create all that changes, such as "
     "`nnx.Rngs`, inside the function."
@@ -152,12 +152,15 @@ def judge(
     except LearnersError as raised:
         verdict.stage = RUNS
         explain(verdict, raised)
+        if isinstance(raised.error, MemoryError | OSError):
+            return verdict  # once is enough
     else:
         verdict.message = said
         if said == "passed":
             verdict.stage = verdict.line = None
             return verdict
         verdict.stage = IDEA if said.startswith(IDEA_MISSING) else ANSWERS
+        verdict.advice = NO_MATCH
         if said.startswith(UNWRITTEN):
             verdict.advice = "Write the body; `nbe hint` helps when you are stuck."
             return verdict
@@ -173,7 +176,7 @@ def judge(
 def answers(cases: list[tuple], candidate: Callable) -> list[dict]:
     """Return what a function gives on some inputs, described."""
     found = []
-    with contextlib.redirect_stdout(io.StringIO()):
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         for inputs in cases:
             try:
                 found.append(diagnosis.describe(candidate(*inputs)))
@@ -251,7 +254,7 @@ def explain(verdict: Verdict, raised: LearnersError) -> Verdict:
     text = [line[:MAX_COLUMNS] for line in "".join(lines).strip().splitlines()]
     raises = "\n          ".join(text[:MAX_LINES])
     verdict.message = f"{raised.call or 'loading the file'}\n  raises: {raises}"
-    verdict.advice = ADVICE.get(kind, "")
+    verdict.advice = ADVICE.get(kind, "Mend this line, or look at what it is given.")
     if getattr(error, "errno", None) == errno.EFBIG:
         verdict.advice = "Print and write less: a check allows 16 MB."
     return verdict

@@ -14,7 +14,15 @@ from rich.theme import Theme
 
 from nnx_by_example.course import Lesson
 from nnx_by_example.progress import Progress
-from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict
+from nnx_by_example.verdict import (
+    ANSWERS,
+    IDEA,
+    LOADS,
+    MAX_COLUMNS,
+    RUNS,
+    THERE,
+    Verdict,
+)
 
 # Named colours, which a light and a dark terminal each draw readably.
 THEME = Theme(
@@ -50,7 +58,7 @@ PLAIN = {
     "full": "#",
     "empty": "-",
 }
-MAX_OUTPUT_LINES, MAX_OUTPUT_COLUMNS = 20, 200
+MAX_OUTPUT_LINES = 20
 
 
 class Screen:
@@ -94,11 +102,10 @@ class Screen:
         for line in verdict.message.splitlines():
             self.line(f"  {line}")
         if verdict.line:
-            number, text = verdict.line
-            place = f"  {verdict.file}:{number}"
+            place = f"  {verdict.file}:{verdict.line[0]}"
             self.line()
             self.line((place, "label"))
-            self.line("    ", (text.strip(), "code"))
+            self.line("    ", (verdict.code, "code"))
             if verdict.folded:
                 self.line(
                     (f"    ({verdict.folded} frames below it are folded)", "label")
@@ -108,7 +115,7 @@ class Screen:
             self.line(("  Your code printed:", "label"))
             lines = verdict.output.splitlines()
             for line in lines[-MAX_OUTPUT_LINES:]:
-                self.line("    ", line[:MAX_OUTPUT_COLUMNS])
+                self.line("    ", line[:MAX_COLUMNS])
             if len(lines) > MAX_OUTPUT_LINES:
                 self.line(
                     (

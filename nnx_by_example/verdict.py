@@ -12,6 +12,7 @@ STAGES = (
 LOADS, THERE, RUNS, ANSWERS, IDEA = STAGES
 
 MAX_OUTPUT = 500  # characters, by the specification of Exercism
+MAX_COLUMNS = 200  # of a line that is shown
 CUT = "\nOutput was truncated. Please limit to 500 chars"
 
 
@@ -43,11 +44,16 @@ class Verdict:
         """Return whether nothing is wrong."""
         return self.stage is None
 
+    @property
+    def code(self) -> str:
+        """Return the learner's own line as it is shown: not indented, not too long."""
+        return self.line[1].strip()[:MAX_COLUMNS] if self.line else ""
+
     def text(self) -> str:
         """Return all that there is to say, as plain lines."""
         parts = [self.message]
         if self.line:
-            parts.append(f"{self.file}:{self.line[0]}: {self.line[1].strip()}")
+            parts.append(f"{self.file}:{self.line[0]}: {self.code}")
         if self.advice:
             parts.append(f"Next: {self.advice}")
         return "\n".join(parts)

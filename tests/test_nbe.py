@@ -1,0 +1,511 @@
+"""The command `nbe`: what it says of every kind of file, and what it leaves alone."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from nnx_by_example import checking, course, isolation, progress
+from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
+from tests.pages import ROOT
+from tests.process import in_process
+
+LESSON = next(lesson for lesson in course.lessons() if lesson.name == "call-vs-init")
+SOLUTION = LESSON.section("solution")
+BEGIN = "def call_vs_init_forward(seed, x, features):\n    "
+LOOP = isolation.Limits(cpu=2, wall=6, memory=8 << 30)
+
+# What a file may hold: (text or bytes, the stage that fails, a word of the message, the
+# number of the line that is named). Nothing but the last four lines of each is special.
+FILES = {
+    "empty": ("", LOADS, "is empty", None),
+    "only spaces": ("\n  \n", LOADS, "is empty", None),
+    "a missing bracket": ("x = 1\ny = (2\n", LOADS, "SyntaxError", 2),
+    "tabs and spaces": ("if 1:\n\tx = 1\n        y = 2\n", LOADS, "TabError", 3),
+    "not UTF-8": (b"x = 1\ny = '\xff'\n", LOADS, "SyntaxError", None),
+    "a null byte": (b"x = 1\0\n", LOADS, "null bytes", None),
+    "too large": ("#" * (1 << 20) + "#\n", LOADS, "more than 1 MB", None),
+    "deeply nested": ("(" * 2000 + ")" * 2000, LOADS, "loading the file", None),
+    "crash at import": ("x = 1\nx / 0\n", LOADS, "ZeroDivisionError", 2),
+    "missing package": ("import flux\n", LOADS, "No module named 'flux'", 1),
+    "exits at import": ("import sys\nsys.exit(0)\n", LOADS, "SystemExit", 2),
+    "leaves at import": ("import os\nos._exit(0)\n", LOADS, "ended the process", 2),
+    "loops at import": ("while True: x = 1\n", LOADS, "no end after 2 s", 1),
+    "another name": ("def call_vs_init(a):\n    pass\n", THERE, "no function", 1),
+    "no function": ("x = 1\n", THERE, "it defines: no function", None),
+    "no function but a number": ("call_vs_init_forward = 3\n", THERE, "type int", None),
+    "two arguments": (
+        "def call_vs_init_forward(a, b):\n    pass\n",
+        THERE,
+        "too many",
+        1,
+    ),
+    "four arguments": (
+        "def call_vs_init_forward(a, b, c, d):\n    return a\n",
+        THERE,
+        "missing a required argument: 'd'",
+        2,
+    ),
+    "returns nothing": (BEGIN + "pass\n", ANSWERS, "got None", 1),
+    "a generator": (BEGIN + "yield 1\n", ANSWERS, "not generator", 1),
+    "a coroutine": ("async " + BEGIN + "return 1\n", ANSWERS, "not coroutine", 2),
+    "raises": (BEGIN + "return x / nothing\n", RUNS, "NameError: name 'nothing'", 2),
+    "raises in a helper": (
+        "def scale(n):\n    return 1 // n\n\n\n" + BEGIN + "return scale(0)\n",
+        RUNS,
+        "ZeroDivisionError",
+        2,
+    ),
+    "raises in jax": (
+        "import jax.numpy as jnp\n" + BEGIN + "return x @ jnp.ones(99)\n",
+        RUNS,
+        "TypeError: dot_general",
+        3,
+    ),
+    "raises what nothing catches": (BEGIN + "raise BaseException(1)\n", RUNS, "1", 2),
+    "a long error": (BEGIN + "raise ValueError('a' * 10**6)\n", RUNS, "aaa", 2),
+    "exits": (BEGIN + "raise SystemExit(0)\n", RUNS, "SystemExit", 2),
+    "leaves": ("import os\n" + BEGIN + "os._exit(0)\n", RUNS, "ended the process", 3),
+    "loops": (BEGIN + "while True: x = 1\n", RUNS, "no end after 2 s", 2),
+    "loops and catches": (
+        BEGIN + "while True:\n        try:\n            x / seed\n"
+        "        except BaseException:\n            pass\n",
+        RUNS,
+        "no end after 2 s",
+        None,
+    ),
+    "sleeps": (
+        "import time\n" + BEGIN + "time.sleep(99)\n",
+        RUNS,
+        "no end after 6 s",
+        3,
+    ),
+    "crashes": (
+        "import ctypes\n" + BEGIN + "ctypes.string_at(0)\n",
+        RUNS,
+        "SIGSEGV",
+        3,
+    ),
+    "aborts": ("import os\n" + BEGIN + "os.abort()\n", RUNS, "SIGABRT", 3),
+    "kills itself": (
+        "import os\n" + BEGIN + "os.kill(os.getpid(), 9)\n",
+        RUNS,
+        "SIGKILL",
+        None,
+    ),
+    "never ends a call": (
+        BEGIN + "return call_vs_init_forward(1, 2, 3)\n",
+        RUNS,
+        "Recur",
+        2,
+    ),
+    "fills the memory": (
+        "held = []\n"
+        + BEGIN
+        + "while True:\n        held.append(bytearray(1 << 34))\n",
+        RUNS,
+        "MemoryError",
+        4,
+    ),
+    "prints a lot": (
+        BEGIN + 'while True:\n        print("a" * 10**6)\n',
+        RUNS,
+        "large",
+        3,
+    ),
+    "reads what nobody types": (BEGIN + "return input()\n", RUNS, "EOFError", 2),
+    "closes descriptors": (
+        "import os\n" + BEGIN + "os.closerange(0, 99)\n    return x\n",
+        RUNS,
+        "closed the pipe",
+        None,
+    ),
+}
+# Files that differ from the solution in what does no harm: they pass.
+HARMLESS = {
+    "a byte order mark": b"\xef\xbb\xbf" + SOLUTION.encode(),
+    "lines that end as on Windows": SOLUTION.replace("\n", "\r\n").encode(),
+    "indented by tabs": SOLUTION.replace("    ", "\t").encode(),
+    "no last line end": SOLUTION.rstrip().encode(),
+    "a main part": (SOLUTION + '\n\nif __name__ == "__main__":\n    1 / 0\n').encode(),
+    "a closed output": (
+        "import sys\n" + SOLUTION + "\n\nsys.stdout.close()\n"
+    ).encode(),
+    "a fork that goes on": ("import os\n\nos.fork()\n" + SOLUTION).encode(),
+    "another print": (SOLUTION + "\n\nprint = None\nlen = None\n").encode(),
+    "a limit taken away": (
+        "import signal\n\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n" + SOLUTION
+    ).encode(),
+    "a thread left behind": (
+        "import threading\nimport time\n\n"
+        "threading.Thread(target=time.sleep, args=(99,)).start()\n" + SOLUTION
+    ).encode(),
+}
+# By version 3 of https://exercism.org/docs/building/tooling/test-runners/interface
+TEXT = {"type": ["string", "null"]}
+EXERCISM = {
+    "type": "object",
+    "required": ["version", "status", "tests"],
+    "additionalProperties": False,
+    "properties": {
+        "version": {"const": 3},
+        "status": {"enum": ["pass", "fail", "error"]},
+        "message": {**TEXT, "maxLength": 65_535},
+        "tests": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "status"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"type": "string", "minLength": 1},
+                    "status": {"enum": ["pass", "fail", "error"]},
+                    "message": {**TEXT, "maxLength": 65_535},
+                    "output": {**TEXT, "maxLength": 500},
+                    "test_code": TEXT,
+                    "task_id": {"type": "integer"},
+                },
+            },
+        },
+    },
+    # Only where nothing has run is there a message for the whole.
+    "if": {"properties": {"status": {"const": "error"}}},
+    "then": {"required": ["message"], "properties": {"message": {"type": "string"}}},
+    "else": {"properties": {"message": {"type": "null"}}},
+}
+
+
+def nbe(folder, *words, **environment):
+    """Run the command in a folder; return how it ended and what it wrote."""
+    return subprocess.run(
+        [sys.executable, "-m", "nnx_by_example", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture
+def attempt(tmp_path):
+    """Return a function that writes the attempt of the lesson in a new folder."""
+    (tmp_path / "attempts").mkdir()
+
+    def write(text):
+        path = tmp_path / "attempts" / f"{LESSON.name}.py"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def judged(files: list[Path]) -> list:
+    """Return the verdicts on files, in one process that stays warm."""
+    return [checking.Check(LESSON, file, LOOP).verdict() for file in files]
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory):
+    """Write every kind of file; return the path of each and the verdict on it."""
+    folder = tmp_path_factory.mktemp("files")
+    files = {}
+    for number, (name, kind) in enumerate({**FILES, **HARMLESS}.items()):
+        text = kind[0] if isinstance(kind, tuple) else kind
+        files[name] = folder / f"attempt {number}.py"
+        files[name].write_bytes(text if isinstance(text, bytes) else text.encode())
+    before = [file.read_bytes() for file in files.values()]
+    found = in_process(judged, list(files.values()))
+    assert [file.read_bytes() for file in files.values()] == before
+    assert sorted(folder.iterdir()) == sorted(files.values())  # nothing beside them
+    return dict(zip(files, zip(files.values(), found, strict=True), strict=True))
+
+
+@pytest.mark.parametrize(("name", "kind"), FILES.items(), ids=FILES)
+def test_a_bad_file_gets_its_own_message_and_its_line(verdicts, name, kind):
+    text, stage, word, line = kind
+    file, verdict = verdicts[name]
+    assert (verdict.stage, verdict.file) == (stage, str(file)), verdict.text()
+    assert word in verdict.message
+    assert verdict.advice
+    assert len(verdict.text()) < 3_000
+    if line:
+        assert verdict.line[0] == line, verdict.text()
+        assert verdict.code == text.splitlines()[line - 1].strip()
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_does_no_harm_passes(verdicts, name):
+    assert verdicts[name][1].passed, verdicts[name][1].text()
+
+
+def test_no_process_of_an_attempt_stays_behind(tmp_path):
+    noted = tmp_path / "pid"
+    file = tmp_path / "attempt.py"
+    file.write_text(
+        "import os\nimport time\n\nif os.fork() == 0:\n"
+        f"    open({str(noted)!r}, 'w').write(str(os.getpid()))\n    time.sleep(99)\n"
+        f"while not os.path.exists({str(noted)!r}):\n    time.sleep(0.01)\n"
+    )
+    in_process(judged, [file])
+    assert not alive(int(noted.read_text()))
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; one that is dead and not yet buried does not."""
+    with contextlib.suppress(OSError):
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+    return False
+
+
+def test_files_that_are_none_are_refused_without_a_run(tmp_path):
+    pipe, link = tmp_path / "pipe.py", tmp_path / "link.py"
+    os.mkfifo(pipe)
+    link.symlink_to(link)
+    for file, word in {
+        tmp_path / "gone.py": "there is no file",
+        tmp_path: "no file with Python",
+        pipe: "no file with Python",
+        link: "no file with Python",
+    }.items():
+        verdict = checking.refuse(LESSON, file)
+        assert verdict.stage == LOADS
+        assert word in verdict.message
+
+
+def read_as_nobody(file: Path):
+    """Return the verdict on a file of somebody else."""
+    with contextlib.suppress(PermissionError):  # no root, so nobody else already
+        os.seteuid(65_534)
+    return checking.refuse(LESSON, file)
+
+
+def test_a_file_that_cannot_be_read_is_refused():
+    # Not below pytest's own folder, which nobody else may enter.
+    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    file = folder / "attempt.py"
+    file.write_text(SOLUTION)
+    folder.chmod(0o755)
+    file.chmod(0)
+    try:
+        assert "Permission denied" in in_process(read_as_nobody, file).message
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_the_first_steps_of_a_learner(tmp_path):
+    shown = nbe(tmp_path, "list")
+    assert shown.returncode == 0
+    assert f"0 of {len(course.lessons())} solved" in shown.stdout
+    assert nbe(tmp_path, "start", LESSON.name).returncode == 0
+    file = tmp_path / "attempts" / f"{LESSON.name}.py"
+    assert LESSON.section("stub") in file.read_text()
+    first = nbe(tmp_path, "check", LESSON.name)
+    assert first.returncode == 1
+    assert "still to be written" in first.stdout
+    hints = [nbe(tmp_path, "hint", LESSON.name).stdout for _ in range(4)]
+    assert [hint[:6] for hint in hints] == ["Hint 1", "Hint 2", "Hint 3", "Hint 3"]
+    file.write_text(nbe(tmp_path, "solution", LESSON.name).stdout)
+    passed = nbe(tmp_path, "check")
+    assert passed.returncode == 0
+    assert "passed" in passed.stdout
+    assert LESSON.name in progress.read(tmp_path / "attempts").solved
+    assert not passed.stderr
+
+
+def test_start_and_reset_lose_nothing(tmp_path, attempt):
+    file = attempt("mine = 1\n")
+    assert "Left as it is" in nbe(tmp_path, "start", LESSON.name).stdout
+    assert file.read_text() == "mine = 1\n"
+    unsure = nbe(tmp_path, "reset", LESSON.name)  # nobody answers
+    assert unsure.returncode == 1
+    assert file.read_text() == "mine = 1\n"
+    for number in (1, 2):
+        assert nbe(tmp_path, "reset", LESSON.name, "--yes").returncode == 0
+        assert LESSON.section("stub") in file.read_text()
+        kept = file.with_name(f"{LESSON.name}.backup-{number}.py")
+        assert kept.exists()
+    assert file.with_name(f"{LESSON.name}.backup-1.py").read_text() == "mine = 1\n"
+    assert nbe(tmp_path / "attempts", "reset", LESSON.name).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "text", [SOLUTION, SOLUTION.replace(" * scale", ""), "x = (\n"]
+)
+def test_json_has_the_form_of_a_test_runner(tmp_path, attempt, text):
+    attempt(text.replace("    model =", "    print('x' * 999)\n    model ="))
+    for command in (["check", LESSON.name], ["check-all"]):
+        done = nbe(tmp_path, *command, "--json")
+        result = json.loads(done.stdout)
+        jsonschema.validate(result, EXERCISM)
+        assert (result["status"] == "pass") == (done.returncode == 0)
+        assert not done.stderr
+
+
+def test_a_result_of_another_form_is_not_valid():
+    good = {"version": 3, "status": "pass", "tests": [{"name": "a", "status": "pass"}]}
+    jsonschema.validate(good, EXERCISM)
+    for change in ({"version": 2}, {"status": "error"}, {"tests": []}, {"extra": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**good, **change}, EXERCISM)
+
+
+def test_a_known_mistake_is_named_in_the_terminal(tmp_path, attempt):
+    attempt(SOLUTION.replace(" * scale", ""))
+    done = nbe(tmp_path, "check")
+    assert done.returncode == 1
+    assert (
+        "call_vs_init_forward(0.0, jnp.array([1.0, 2.0, 3.0, 4.0]), 2.0)" in done.stdout
+    )
+    assert "expected: -2.8976293, twice" in done.stdout
+    assert "got:      [-5.7952585 -5.7952585]" in done.stdout
+    assert f"attempts/{LESSON.name}.py:28" in done.stdout
+    assert "You left out the factor 1 / sqrt(in_features)." in done.stdout
+
+
+def test_a_terminal_of_80_columns_without_colour_shows_it_all(tmp_path):
+    for environment in (
+        {"NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": "80", "TERM": "xterm"},
+        {"PYTHONIOENCODING": "ascii"},
+    ):
+        shown = nbe(tmp_path, "list", **environment)
+        assert shown.returncode == 0
+        assert max(map(len, shown.stdout.splitlines())) <= 80
+        assert "\x1b[3" not in shown.stdout
+        assert LESSON.name in shown.stdout
+    assert shown.stdout.isascii()
+    assert nbe(tmp_path, "list", "--plain").stdout == shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check", "call-vs-int"], "Did you mean call-vs-init?"),
+        (["check", "zzz"], "`nbe list` shows all lessons"),
+        (["reset", "call-vs-init"], "there is no attempts/call-vs-init.py to reset"),
+        (["chek"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_wrong_use_is_told_what_to_do(tmp_path, words, said):
+    done = nbe(tmp_path, *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
+    (tmp_path / "attempts").write_text("a file, not a folder\n")
+    done = nbe(tmp_path, "start")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "attempts" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    command = f"{sys.executable} -m nnx_by_example solution | head -1"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "import jax\n"
+    assert not done.stderr
+
+
+def test_progress_survives_a_crash_in_the_middle_of_a_line(tmp_path):
+    progress.add("solved", "call-vs-init", tmp_path)
+    progress.add("hint", "param-access", tmp_path)
+    file = tmp_path / progress.NAME
+    whole = file.read_bytes()
+    for size in range(len(whole) + 1):
+        file.write_bytes(whole[:size] + b"\xff" * (size % 2))
+        progress.add("solved", "dropout-modes", tmp_path)
+        found = progress.read(tmp_path)
+        assert "dropout-modes" in found.solved
+        if size > whole.index(b"hint"):
+            assert "call-vs-init" in found.solved
+
+
+def test_two_commands_at_once_lose_no_progress(tmp_path):
+    code = (
+        "import sys\nfrom nnx_by_example import progress\n"
+        "for n in range(300):\n    progress.add('solved', sys.argv[1] + str(n))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    commands = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name], cwd=tmp_path, env=environment
+        )
+        for name in ("a", "b")
+    ]
+    assert [command.wait(60) for command in commands] == [0, 0]
+    assert len(progress.read(tmp_path / "attempts").solved) == 600
+
+
+def test_two_checks_at_once_agree(tmp_path, attempt):
+    attempt(SOLUTION)
+    checks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "nnx_by_example", "check"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    assert [check.wait(120) for check in checks] == [0, 0]
+
+
+def test_an_interrupted_check_ends_with_all_its_processes(tmp_path, attempt):
+    attempt("import time\n\nopen('begun', 'w')\ntime.sleep(50)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nnx_by_example", "check"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for(lambda: (tmp_path / "begun").exists())
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    wait_for(lambda: not working_in(tmp_path))
+
+
+def working_in(folder: Path) -> list[int]:
+    """Return the processes whose working directory is this folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cwd").resolve() == folder.resolve():
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for(condition, seconds: float = 60):
+    """Wait until a condition holds; what it returned then."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
