@@ -3,6 +3,7 @@
 import functools
 import http.server
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,9 @@ from tests.pages import ROOT, site_config
 from tools import browser as chromium
 from tools import hooks
 
+# What a learner's command keeps between its runs: here, and not in the user's home.
+os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")
+
 
 def pytest_collection_modifyitems(items):
     """Run the pages first: the site that is built later shows their figures."""
@@ -26,6 +30,24 @@ def pytest_collection_modifyitems(items):
 def generated():
     """Write the generated snippets, so that the pages that include them can be read."""
     hooks.generate(site_config())
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Copy the files of the project that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).exists():
+            target = tmp_path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    return tmp_path
 
 
 class Site(NamedTuple):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -15,22 +14,16 @@ from tools import browser, hooks, lesson
 NAV = [{"Home": "index.md"}, {"Course": [{"First phase": ["course/first/index.md"]}]}]
 
 
-@pytest.fixture
-def project(tmp_path):
-    """Copy the files of the project that git knows or would add."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).exists():
-            target = tmp_path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
-    return tmp_path
+def add_lesson(project, name):
+    """Do what CONTRIBUTING says: make the lesson, add the printed line to the nav."""
+    said, status = run(project, "tools.lesson", name)
+    assert status == 0, said
+    line = next(s for s in said.splitlines() if s.endswith(f"{name}/index.md"))
+    config = project / "mkdocs.yml"
+    existing = "          - course/call-vs-init/index.md\n"
+    text = config.read_text()
+    assert existing in text
+    config.write_text(text.replace(existing, f"{existing}{line}\n"))
 
 
 def run(project, *command):
@@ -42,15 +35,7 @@ def run(project, *command):
 
 
 def test_a_new_lesson_passes_with_one_line_of_nav(project):
-    said, status = run(project, "tools.lesson", "gated-unit")
-    assert status == 0, said
-    line = next(s for s in said.splitlines() if s.endswith("gated-unit/index.md"))
-    config = project / "mkdocs.yml"
-    existing = "          - course/call-vs-init/index.md\n"
-    text = config.read_text()
-    assert existing in text
-    config.write_text(text.replace(existing, f"{existing}{line}\n"))
-
+    add_lesson(project, "gated-unit")
     said, status = run(
         project,
         "pytest",
