@@ -1,0 +1,196 @@
+"""A lesson attempted elsewhere: its notebook, its link to Colab, the installed wheel."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import version
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from nnx_by_example import course
+from tests.pages import ROOT
+from tests.process import in_process
+from tools import attempts, terminal
+
+LESSONS = course.lessons()
+REPOSITORY = "https://github.com/somebody/fork"
+
+
+def run_cells(text: str, answer: str | None) -> str:
+    """Run a notebook from top to bottom in IPython; return what its last cell prints.
+
+    Args:
+      text: the notebook, as it is published.
+      answer: what to write into the cell for the answer; None leaves the stub.
+    """
+    shell = InteractiveShell.instance()
+    for cell in nbformat.reads(text, as_version=4).cells:
+        if cell.cell_type == "code":
+            tags = cell.metadata.get("tags", [])
+            source = answer if answer and "answer" in tags else cell.source
+            with capture_output() as output:
+                result = shell.run_cell(source)
+            result.raise_error()
+    return output.stdout.strip()
+
+
+@pytest.fixture(params=LESSONS, ids=lambda lesson: lesson.name)
+def lesson(request):
+    """Return each lesson of the course."""
+    return request.param
+
+
+def test_a_notebook_judges_the_answer_that_is_pasted_into_it(lesson):
+    text = attempts.notebook(lesson, "https://example.com/")
+    assert in_process(run_cells, text, lesson.section("solution")) == "passed"
+    assert "still to be written" in in_process(run_cells, text, None)
+
+
+def test_a_notebook_is_valid_pinned_and_always_the_same(lesson):
+    text = attempts.notebook(lesson, "https://example.com/lesson/")
+    assert text == attempts.notebook(lesson, "https://example.com/lesson/")
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    sources = [cell.source for cell in notebook.cells]
+    assert sources[1] == (
+        f'%pip install --quiet "flax=={version("flax")}" "jax=={version("jax")}"'
+    )
+    assert "https://example.com/lesson/" in sources[0]
+    assert "`" * 3 not in sources[0]
+    assert "](../" not in sources[0]
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_the_page_leads_to_its_notebook(site, lesson):
+    page = site.folder / "course" / lesson.name
+    html = BeautifulSoup((page / "index.html").read_text("utf-8"), "html.parser")
+    download = html.find("a", string="Download the notebook")
+    assert download["href"] == download["download"] == f"{lesson.name}.ipynb"
+    notebook = json.loads((page / download["href"]).read_text("utf-8"))
+    assert site.url + f"course/{lesson.name}/" in "".join(
+        notebook["cells"][0]["source"]
+    )
+    assert html.find("a", string="Open in Colab")["href"].endswith(
+        f"{lesson.name}.ipynb"
+    )
+
+
+def test_there_is_no_link_to_colab_where_it_cannot_open(lesson):
+    assert attempts.colab(lesson, "https://gitlab.com/somebody/fork") is None
+    assert "Colab" not in attempts.links(lesson, "https://gitlab.com/somebody/fork")
+    assert "Download" in attempts.links(lesson, "https://gitlab.com/somebody/fork")
+
+
+def test_the_link_to_colab_names_what_the_workflow_pushes(site, tmp_path):
+    workflow = (ROOT / ".github" / "workflows" / "pages.yml").read_text("utf-8")
+    script = yaml.safe_load(workflow)["jobs"]["notebooks"]["steps"][0]["run"]
+    server = tmp_path / "server" / "somebody" / "fork.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", server], check=True)
+    with tarfile.open(tmp_path / "artifact.tar", "w") as archive:
+        archive.add(site.folder, ".")
+    (tmp_path / "gh").write_text("#!/bin/sh\n")  # the artifact is there already
+    (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "gitconfig").write_text(
+        f'[url "file://{tmp_path}/server/"]\n'
+        "insteadOf = https://x-access-token:token@github.com/\n"
+    )
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"),
+        "GH_TOKEN": "token",
+        "GH_REPO": "somebody/fork",
+        "GITHUB_RUN_ID": "1",
+        "GITHUB_SHA": "abc",
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for lesson in LESSONS:
+        address = attempts.colab(lesson, REPOSITORY)
+        start, _, place = address.partition("/blob/")
+        branch, _, path = place.partition("/")
+        assert start == "https://colab.research.google.com/github/somebody/fork"
+        pushed = subprocess.run(
+            ["git", "show", f"{branch}:{path}"],
+            cwd=server,
+            capture_output=True,
+            check=True,
+        )
+        published = site.folder / "course" / lesson.name / path
+        assert pushed.stdout == published.read_bytes()
+
+
+def test_a_wheel_carries_the_lessons_into_an_empty_environment(tmp_path):
+    def run(*command, cwd=ROOT):
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    uv = [sys.executable, "-m", "uv"]
+    options = ["--quiet", "--wheel", "--no-build-isolation", "--out-dir", tmp_path]
+    run(*uv, "build", *options, ROOT)
+    environment, learner = tmp_path / "environment", tmp_path / "learner"
+    run(*uv, "venv", "--quiet", "--python", sys.executable, environment)
+    python = environment / "bin" / "python"
+    wheel = next(tmp_path.glob("*.whl"))
+    pins = ["--constraints", ROOT / "requirements.lock"]
+    run(*uv, "pip", "install", "--quiet", "--python", python, *pins, wheel)
+    learner.mkdir()
+    nbe = environment / "bin" / "nbe"
+    for lesson in LESSONS:
+        assert lesson.name in run(nbe, "list", cwd=learner)
+        run(nbe, "start", lesson.name, cwd=learner)
+        solution = run(nbe, "solution", lesson.name, cwd=learner)
+        (learner / "attempts" / f"{lesson.name}.py").write_text(solution)
+        assert "passed" in run(nbe, "check", lesson.name, cwd=learner)
+    where = run(
+        python, "-c", "import nnx_by_example as n; print(n.__file__)", cwd=learner
+    )
+    assert where.startswith(str(environment))
+
+
+def test_pictures_of_the_terminal_are_those_of_real_runs(generated):
+    folder = ROOT / ".cache" / "generated" / "terminal"
+    page = (ROOT / "docs" / "attempt.md").read_text("utf-8")
+    for scene in terminal.SCENES:
+        svg = BeautifulSoup(
+            (folder / f"{scene.name}.svg").read_text("utf-8"), "html.parser"
+        )
+        text = svg.get_text("\n").replace("\xa0", " ")
+        assert scene.command in text
+        assert f'--8<-- "terminal/{scene.name}.svg"' in page
+        assert svg.find("svg")["aria-label"] == scene.label
+        assert not {"href", "src"} & {
+            name for tag in svg.find_all() for name in tag.attrs
+        }
+        assert "url(" not in str(svg)
+        assert "var(--term-fg)" in str(svg)
+        if scene.name == "wrong":
+            assert "You left out the factor 1 / sqrt(in_features)." in text
+
+
+def test_a_scene_that_would_show_a_right_answer_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="has no ' / no_such_scale'"):
+        terminal.save((" / no_such_scale", ""), LESSONS[0], tmp_path)
+
+
+def test_pictures_are_drawn_again_when_the_command_changes(tmp_path, monkeypatch):
+    runs = []
+    monkeypatch.setattr(terminal, "SCENES", terminal.SCENES[:1])
+    monkeypatch.setattr(terminal, "run", lambda *scene: runs.append(scene) or "shown")
+    for state in ("one", "one", "two"):
+        monkeypatch.setattr(terminal, "fingerprint", lambda lesson, state=state: state)
+        terminal.draw_all(tmp_path)
+    assert len(runs) == 2
