@@ -155,7 +155,7 @@ def judge(
         if isinstance(raised.error, MemoryError | OSError):
             return verdict  # once is enough
     else:
-        verdict.message = said
+        verdict.message = said.removeprefix(IDEA_MISSING)
         if said == "passed":
             verdict.stage = verdict.line = None
             return verdict

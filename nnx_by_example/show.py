@@ -8,6 +8,7 @@ import itertools
 
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 from rich.theme import Theme
@@ -40,7 +41,7 @@ HEADLINES = {
     THERE: "the function is not there",
     RUNS: "your code does not run to its end",
     ANSWERS: "not yet",
-    IDEA: "nearly",
+    IDEA: "numbers right, idea missing",
 }
 SIGNS = {
     "passed": "✓",
@@ -85,10 +86,16 @@ class Screen:
         self.plain = plain
 
     def line(self, *parts: str | tuple[str, str]) -> None:
-        """Write one line, which may wrap; a pair is a text and its style."""
-        self.console.print(
-            Text.assemble(*parts), soft_wrap=not self.console.is_terminal
-        )
+        """Write one line; a pair is a text and its style.
+
+        On a terminal, a line that is too long goes on below its own beginning.
+        """
+        text = Text.assemble(*parts)
+        if self.console.is_terminal and text.plain.strip():
+            indent = len(text.plain) - len(text.plain.lstrip())
+            self.console.print(Padding(text[indent:], (0, 0, 0, indent), expand=False))
+        else:
+            self.console.print(text, soft_wrap=True)
 
     def verdict(self, verdict: Verdict, lesson: Lesson) -> None:
         """Show what a check says of an attempt."""

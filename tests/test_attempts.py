@@ -1,4 +1,4 @@
-"""A lesson attempted elsewhere: its notebook, its link to Colab, the installed wheel."""
+"""A lesson attempted elsewhere: its notebook, Colab link, wheel, terminal pictures."""
 
 import json
 import os

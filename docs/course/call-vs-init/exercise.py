@@ -39,7 +39,11 @@ def call_vs_init_forward(seed, x, features):
     # --8<-- [end:solution]
 
 
-# --8<-- [start:expected]
+# --8<-- [start:check]
+import inspect
+import sys
+from unittest.mock import patch
+
 INPUTS = [  # seed, x, features
     (0.0, jnp.array([1.0, 2.0, 3.0, 4.0]), 2.0),
     (7.0, jnp.array([0.5, -1.5]), 3.0),
@@ -52,14 +56,6 @@ def expected_sum(seed, x, features):
     key = nnx.Rngs(int(seed)).params()
     kernel = jax.random.normal(key, (x.shape[-1], int(features)), jnp.float32)
     return (x @ kernel / jnp.sqrt(x.shape[-1])).sum()
-
-    # --8<-- [end:expected]
-
-
-# --8<-- [start:watch]
-import inspect
-import sys
-from unittest.mock import patch
 
 
 def module_call(frame):
@@ -99,10 +95,8 @@ def watch(candidate, inputs, before_call=lambda model: None):
             return candidate(*inputs), built, calls
     finally:
         sys.setprofile(previous)
-    # --8<-- [end:watch]
 
 
-# --8<-- [start:impure]
 def equal(one, other):
     """Return whether two pytrees hold equal arrays at equal places."""
     leaves = jax.tree.leaves((one, other))
@@ -133,10 +127,8 @@ def impurity(built, calls):
         return "a call changes the model: a forward pass only reads"
     if not same(after, later, nnx.Param):
         return "the model changes between the calls"
-    # --8<-- [end:impure]
 
 
-# --8<-- [start:probe]
 def params_of(model):
     """Return the model's parameters, the one with the fewest axes first."""
     state, is_leaf = nnx.state(model, nnx.Param), lambda v: isinstance(v, nnx.Param)
@@ -171,10 +163,8 @@ def misread_params(candidate, inputs):
         return f"the calls do not share one model; models built: {len(models)}"
     if answer[0] == answer[1]:
         return "both numbers come from one call"
-    # --8<-- [end:probe]
 
 
-# --8<-- [start:idea]
 def missing_idea(candidate, inputs):
     """Return what the model lacks although its numbers are right, or None."""
     _, x, features = inputs
@@ -193,10 +183,8 @@ def missing_idea(candidate, inputs):
     if shapes != [(int(features),), (x.size, int(features))]:
         return f"the first call finds nnx.Param of shapes {shapes}"
     return impurity(built, calls) or misread_params(candidate, inputs)
-    # --8<-- [end:idea]
 
 
-# --8<-- [start:check]
 def check(candidate, inputs=INPUTS):
     """Return "passed", or the first thing that is wrong with `candidate`."""
     for case in inputs:
