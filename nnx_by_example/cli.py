@@ -128,10 +128,7 @@ def show_list(asked: argparse.Namespace, screen: Screen) -> int:
     here = current(lessons, done)
     screen.course(lessons, done, here)
     screen.line()
-    if here:
-        screen.line(f"Next: nbe start {here.name}")
-    else:
-        screen.line("You have solved every lesson.")
+    show_next(here, screen)
     return PASSED
 
 
@@ -175,7 +172,9 @@ def check(asked: argparse.Namespace, screen: Screen) -> int:
     else:
         screen.verdict(verdict, lesson)
     if verdict.passed:
-        note_solved(lesson, screen, quiet=asked.json)
+        following = note_solved(lesson, screen, quiet=asked.json)
+        if not asked.json:
+            show_next(following, screen)
     elif not asked.json:
         screen.line((f"  Stuck? nbe hint {lesson.name}", "label"))
     return PASSED if verdict.passed else FAILED
@@ -206,11 +205,15 @@ def note_solved(lesson: Lesson, screen: Screen, quiet: bool = False) -> Lesson |
     if not quiet:
         screen.line()
         screen.bar(lessons, done)
-        if following:
-            screen.line(f"Next: nbe start {following.name}")
-        else:
-            screen.line("You have solved every lesson.")
     return following
+
+
+def show_next(following: Lesson | None, screen: Screen) -> None:
+    """Show how to go on."""
+    if following:
+        screen.line(f"Next: nbe start {following.name}")
+    else:
+        screen.line("You have solved every lesson.")
 
 
 def check_all(asked: argparse.Namespace, screen: Screen) -> int:

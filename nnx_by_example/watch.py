@@ -118,6 +118,7 @@ class Watch:
                 return
             self.lesson = cli.note_solved(lesson, self.screen)
             if self.lesson is None:
+                cli.show_next(None, self.screen)
                 self.finished.set()
             else:
                 self.screen.line()

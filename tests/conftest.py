@@ -47,6 +47,9 @@ def project(tmp_path):
             target = tmp_path / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
+    executed = ROOT / ".cache" / "notebooks"  # of the same programs: not run again
+    if executed.exists():
+        shutil.copytree(executed, tmp_path / ".cache" / "notebooks")
     return tmp_path
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from nnx_by_example import course
 from tests.pages import ROOT
 from tools import browser, hooks, lesson
 
@@ -102,9 +103,7 @@ def test_root_falls_back_to_the_package_of_debian(monkeypatch):
     assert "chromium" in tried[-1]
 
 
-def test_the_map_shows_each_lesson_with_the_output_that_it_proves(
-    monkeypatch, tmp_path
-):
+def test_the_map_shows_each_lesson_with_the_output_that_it_proves(tmp_path):
     page = tmp_path / "course" / "first" / "index.md"
     page.parent.mkdir(parents=True)
     page.write_text(
@@ -112,8 +111,7 @@ def test_the_map_shows_each_lesson_with_the_output_that_it_proves(
         "```python\nprint(1)\n#> 1\nprint(2)\nprint(3)\n#> 2\n#> 3\n```\n\n"
         "## Common pitfalls\n\n```python\nprint(4)\n#> 4\n```\n"
     )
-    monkeypatch.setattr(hooks, "DOCS", tmp_path)
-    text = hooks.course_map(NAV)
+    text = hooks.course_map(course.lessons(NAV, tmp_path))
     assert "### 1. [First](first/index.md)" in text
     assert "A claim." in text
     assert "2\n3\n" in text

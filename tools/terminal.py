@@ -11,10 +11,10 @@ import html
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -129,12 +129,12 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         "TERM": "xterm",
         "COLUMNS": str(COLUMNS),
         "PYTHONPATH": str(ROOT),
-        "NBE_CACHE": str(ROOT / ".cache" / "nbe"),
     }
+    cache = {"NBE_CACHE": str(ROOT / ".cache" / "nbe")}
     process = subprocess.Popen(
         command,
         cwd=work,
-        env={**os.environ, **environment},
+        env={**cache, **os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -142,16 +142,31 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         encoding="utf-8",
     )
     if scene.then:
-        read = ""
-        while "Stuck?" not in read:  # the verdict on the first save is there
-            read += process.stdout.readline()
-        time.sleep(0.5)
+        read_until("Stuck?", process)  # the verdict on the first save
         save(scene.then, lesson, work)
-    text = process.communicate(timeout=120)[0]
+        text = read_until("Read |every lesson", process)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    else:
+        text = process.communicate()[0]
     # A terminal has wiped what stands before these: the spinner, the last verdict.
     for wiped in ("\x1b[?25h", "\x1b[2J\x1b[H"):
         text = text.rpartition(wiped)[2]
     return CONTROL.sub("", text).strip("\n")
+
+
+def read_until(end: str, process: subprocess.Popen) -> str:
+    """Return what a process writes up to the line that has what `end` matches.
+
+    Raises:
+      RuntimeError: if it writes no such line.
+    """
+    text = ""
+    for line in process.stdout:
+        text += line
+        if re.search(end, line):
+            return text
+    raise RuntimeError(f"it ended without {end!r}:\n{text}")
 
 
 def save(change: tuple[str, str] | None, lesson: Lesson, work: Path) -> None:
