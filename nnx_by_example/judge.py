@@ -14,6 +14,7 @@ import sys
 import textwrap
 import traceback
 import types
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -70,15 +71,23 @@ def judge_file(
     sys.path.insert(0, str(attempt.parent))
     verdict = Verdict(lesson, LOADS, file=str(attempt))
     report(LOADS)
-    try:
-        module = learners_module(attempt)
-    except LearnersError as raised:
-        return explain(verdict, raised)
-    candidate = getattr(module, function, None)
-    if not callable(candidate):
-        return missing(verdict, module, function)
-    report(RUNS)
-    return judge(judged, function, candidate, verdict, lambda: report(size_of_output()))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            module = learners_module(attempt)
+        except LearnersError as raised:
+            return explain(verdict, raised)
+        candidate = getattr(module, function, None)
+        if not callable(candidate):
+            return missing(verdict, module, function)
+        report(RUNS)
+        judge(judged, function, candidate, verdict, lambda: report(size_of_output()))
+    for warning in caught:
+        if warning.filename == verdict.file:
+            text = " ".join(str(warning.message).split())
+            verdict.note = f"line {warning.lineno}: {text}"[:MAX_COLUMNS]
+            break
+    return verdict
 
 
 def load(path: Path) -> types.ModuleType:

@@ -102,6 +102,7 @@ class Screen:
         if verdict.passed:
             self.line((f"{self.signs['passed']} {lesson.name}: passed", "passed"))
             self.line(f"  {lesson.meta['proves']}")
+            self.note(verdict)
             return
         headline = HEADLINES[verdict.stage]
         self.line((f"{self.signs['failed']} {lesson.name}: {headline}", "failed"))
@@ -133,6 +134,13 @@ class Screen:
         if verdict.advice:
             self.line()
             self.line("  Next: ", (verdict.advice, "advice"))
+        self.note(verdict)
+
+    def note(self, verdict: Verdict) -> None:
+        """Show the warning that the learner's code caused, if there is one."""
+        if verdict.note:
+            self.line()
+            self.line(f"  Note: {verdict.note}")
 
     def summary(self, lesson: Lesson, verdict: Verdict | None) -> None:
         """Show a verdict as one line; None stands for a lesson that is not started."""

@@ -34,6 +34,8 @@ class Verdict:
     """How many frames outside the learner's file are not shown."""
     advice: str = ""
     """The one next step."""
+    note: str = ""
+    """A warning that the learner's own code caused, such as of a deprecated call."""
     output: str = ""
     """What the learner's code printed, in the call that decided."""
     answers: list = dataclasses.field(default_factory=list)
@@ -56,6 +58,8 @@ class Verdict:
             parts.append(f"{self.file}:{self.line[0]}: {self.code}")
         if self.advice:
             parts.append(f"Next: {self.advice}")
+        if self.note:
+            parts.append(f"Note: {self.note}")
         return "\n".join(parts)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,7 @@ HARMLESS = {
     "a closed output": (
         "import sys\n" + SOLUTION + "\n\nsys.stdout.close()\n"
     ).encode(),
+    "a deprecated call": SOLUTION.replace("self.bias\n", "self.bias.value\n").encode(),
     "a fork that goes on": ("import os\n\nos.fork()\n" + SOLUTION).encode(),
     "another print": (SOLUTION + "\n\nprint = None\nlen = None\n").encode(),
     "a limit taken away": (
@@ -247,6 +249,13 @@ def test_a_bad_file_gets_its_own_message_and_its_line(verdicts, name, kind):
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_does_no_harm_passes(verdicts, name):
     assert verdicts[name][1].passed, verdicts[name][1].text()
+
+
+def test_a_deprecated_call_passes_with_a_note(verdicts):
+    verdict = verdicts["a deprecated call"][1]
+    assert verdict.passed
+    assert re.match(r"line \d+: '.value' access is now deprecated", verdict.note)
+    assert not verdicts["no last line end"][1].note
 
 
 def test_no_process_of_an_attempt_stays_behind(tmp_path):
