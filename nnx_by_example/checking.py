@@ -36,7 +36,8 @@ class Check:
           BrokenCheckError: if the check of the lesson itself is broken.
         """
         lesson, stage, before = self.lesson, LOADS, 0
-        if refused := refuse(lesson, self.file):
+        source, refused = read(lesson, self.file)
+        if refused:
             return refused
 
         def note(message):
@@ -47,13 +48,13 @@ class Check:
                 on_stage(stage := message)
 
         path, mistakes = self.file.resolve(), Mistakes(lesson)
-        arguments = (lesson.name, lesson.exercise, lesson.function, path)
+        arguments = (lesson.name, lesson.exercise, lesson.function, path, source)
         self.call = Call(judge.judge_file, *arguments, limits=self.limits)
         try:
             try:
                 verdict = self.call.result(note)
             except EndedError as ended:
-                verdict = ended_early(lesson, path, stage, ended)
+                verdict = ended_early(lesson, path, source, stage, ended)
             verdict.file = str(self.file)
             verdict.output = self.call.output[before:].decode(errors="replace")
             if verdict.answers and not self.abandoned:
@@ -70,43 +71,48 @@ class Check:
             self.call.kill()
 
 
-def refuse(lesson: Lesson, file: Path) -> Verdict | None:
-    """Return the verdict on a file that need not be run, or None."""
+def read(lesson: Lesson, file: Path) -> tuple[bytes, Verdict | None]:
+    """Return the text of a file, and the verdict if it need not be run."""
     verdict = Verdict(lesson.name, LOADS, file=str(file))
+    verdict.advice = "Name the file that holds your answer."
     begin = f"`nbe start {lesson.name}` gives you a file to begin with."
+    source = b""
     try:
-        if not file.exists() and not file.is_symlink():
+        if not os.path.lexists(file):
             verdict.message, verdict.advice = f"there is no file {file}", begin
         elif not file.is_file():
             verdict.message = f"{file} is no file with Python in it"
-            verdict.advice = "Name the file that holds your answer."
         elif file.stat().st_size > MAX_BYTES:
             verdict.message = f"{file} has more than {MAX_BYTES >> 20} MB"
-            verdict.advice = "Name the file that holds your answer."
+        elif not (source := file.read_bytes()).strip(b"\xef\xbb\xbf \t\r\n"):
+            verdict.message, verdict.advice = f"{file} is empty", begin
+        elif b"\0" in source:
+            verdict.message = f"{file} holds null bytes: it is no text, or not UTF-8"
+            verdict.advice = "Save it as UTF-8."
         else:
-            source = file.read_bytes()
-            if not source.strip(b"\xef\xbb\xbf \t\r\n"):
-                verdict.message, verdict.advice = f"{file} is empty", begin
-            else:
-                compile(source, str(file), "exec", dont_inherit=True)
-                return None
+            compile(source, str(file), "exec", dont_inherit=True)
+            return source, None
     except OSError as error:
         verdict.message = f"{file} cannot be read: {error.strerror}"
-        verdict.advice = "Look at its permissions."
+        verdict.advice = "Look at its name and its permissions."
     except Exception as error:  # SyntaxError, and what absurd nesting raises
-        return judge.explain(verdict, judge.LearnersError(error))
-    return verdict
+        verdict = judge.explain(verdict, judge.LearnersError(error))
+        if not isinstance(error, SyntaxError):
+            verdict.advice = "Python cannot read it: write it in smaller pieces."
+    return source, verdict
 
 
-def ended_early(lesson: Lesson, path: Path, stage: str, ended: EndedError) -> Verdict:
+def ended_early(
+    lesson: Lesson, path: Path, source: bytes, stage: str, ended: EndedError
+) -> Verdict:
     """Return the verdict on code that ended its process."""
     verdict = Verdict(lesson.name, stage, str(ended), advice=ended.advice)
     if stage == RUNS:
         verdict.message = f"{lesson.function}(...)\n  ended:    {ended}"
+    lines = source.decode(errors="replace").split("\n")
     for frame, line in ended.frames:
-        if frame == str(path):
-            lines = path.read_text("utf-8", "replace").splitlines()
-            verdict.line = (line, lines[line - 1] if line <= len(lines) else "")
+        if frame == str(path) and line <= len(lines):
+            verdict.line = (line, lines[line - 1])
             break
     return verdict
 
@@ -125,12 +131,19 @@ class Mistakes:
         for file in (lesson.exercise, PACKAGE / "judge.py", PACKAGE / "diagnosis.py"):
             digest.update(file.read_bytes())
         self.file = CACHE / "mistakes" / f"{lesson.name}-{digest.hexdigest()[:16]}.json"
-        self.call: Call | None = None
-        try:
-            self.known = json.loads(self.file.read_text("utf-8"))
-        except (OSError, ValueError):
+        self.known, self.call = self.kept(), None
+        if not self.known:
             arguments = (lesson.exercise, lesson.function)
             self.call = Call(judge.known_mistakes, *arguments, limits=SLOW)
+
+    def kept(self) -> list[dict]:
+        """Return what the file holds, or nothing if it holds anything else."""
+        try:
+            known = json.loads(self.file.read_text("utf-8"))
+            whole = all(entry.keys() >= {"answers", "idea", "says"} for entry in known)
+        except (OSError, ValueError, TypeError, AttributeError):
+            return []
+        return known if whole else []
 
     def get(self) -> list[dict]:
         """Return what `judge.known_mistakes` found, when it is there."""
@@ -139,7 +152,8 @@ class Mistakes:
                 self.known = self.call.result()
             except EndedError:
                 return []  # too slow a machine: the verdict stands without a diagnosis
-            self.call = None
+            finally:
+                self.call = None
             with contextlib.suppress(OSError):
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 draft = self.file.with_suffix(f".{os.getpid()}")
@@ -148,7 +162,7 @@ class Mistakes:
         return self.known
 
     def cancel(self) -> None:
-        """End what is not needed any more."""
+        """End what nobody waits for and nobody needs."""
         if self.call:
-            self.call.kill()
-            self.call.folder.cleanup()
+            self.call.close()
+            self.call = None

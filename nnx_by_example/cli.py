@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from nnx_by_example.show import Screen
 from nnx_by_example.verdict import exercism
 
 PASSED, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+BROKEN = "the check itself failed. Please report this:"
 
 
 class UseError(Exception):
@@ -30,23 +32,32 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
       arguments: the words behind `nbe`; by default those that were typed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal cannot write is escaped
+            stream.reconfigure(errors="backslashreplace")
+    for name, status in {"SIGTERM": 143, "SIGHUP": 129}.items():
+        if hasattr(signal, name):  # an ordinary exit, which ends what was started
+            signal.signal(getattr(signal, name), lambda *_, s=status: sys.exit(s))
     asked = parser().parse_args(arguments)
-    screen = Screen(plain=asked.plain)
+    asked.status = FAILED
+    screen, errors = Screen(asked.plain), Screen(asked.plain, stderr=True)
     try:
         return asked.run(asked, screen)
     except UseError as error:
-        Screen(plain=asked.plain, stderr=True).line(f"nbe: {error}")
+        errors.line(f"nbe: {error}")
         return WRONG_USE
+    except BrokenPipeError:  # as in `nbe list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return asked.status
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # as in `nbe list | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
-            name = f" ({error.filename})" if error.filename else ""
-            Screen(plain=asked.plain, stderr=True).line(f"nbe: {error.strerror}{name}")
-        return FAILED
+        name = f" ({error.filename})" if error.filename else ""
+        errors.line(f"nbe: {error.strerror or error}{name}")
+        return asked.status
     except BrokenCheckError as error:
-        text = f"nbe: the check itself failed. Please report this:\n{error}"
-        Screen(plain=asked.plain, stderr=True).line(text)
+        if getattr(asked, "json", False):
+            whole = {"version": 3, "status": "error", "message": f"{BROKEN}\n{error}"}
+            print(json.dumps({**whole, "tests": []}, indent=2))
+        errors.line(f"nbe: {BROKEN}\n{error}")
         return WRONG_USE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -107,6 +118,8 @@ def lesson_named(name: str | None) -> Lesson:
     for lesson in lessons:
         if lesson.name == wanted:
             return lesson
+    if name.endswith(".py"):
+        raise UseError(f"name the lesson too: nbe check LESSON {name}")
     close = get_close_matches(wanted, [lesson.name for lesson in lessons], 1)
     meant = f"Did you mean {close[0]}?" if close else "`nbe list` shows all lessons."
     raise UseError(f"there is no lesson {name!r}. {meant}")
@@ -167,17 +180,18 @@ def check(asked: argparse.Namespace, screen: Screen) -> int:
         file = Path(asked.lesson)
     with waiting(screen, lesson, asked.json) as on_stage:
         verdict = Check(lesson, file).verdict(on_stage)
+    if verdict.passed:  # before anything is written: nobody may be there to read it
+        note("solved", lesson, screen)
+        asked.status = PASSED
     if asked.json:
         print(json.dumps(exercism(verdict, lesson.function), indent=2))
-    else:
-        screen.verdict(verdict, lesson)
+        return asked.status
+    screen.verdict(verdict, lesson)
     if verdict.passed:
-        following = note_solved(lesson, screen, quiet=asked.json)
-        if not asked.json:
-            show_next(following, screen)
-    elif not asked.json:
+        show_progress(screen)
+    else:
         screen.line((f"  Stuck? nbe hint {lesson.name}", "label"))
-    return PASSED if verdict.passed else FAILED
+    return asked.status
 
 
 @contextlib.contextmanager
@@ -191,20 +205,24 @@ def waiting(screen: Screen, lesson: Lesson, quiet: bool = False):
         yield lambda stage: status.update(f"Checking {lesson.name}: {stage} ...")
 
 
-def note_solved(lesson: Lesson, screen: Screen, quiet: bool = False) -> Lesson | None:
-    """Write down that a lesson is solved; return the next one, or None."""
+def note(event: str, lesson: Lesson, screen: Screen) -> None:
+    """Write down what has happened; say so if that cannot be done, and go on."""
+    if event == "solved" and lesson.name in progress.read().solved:
+        return
+    try:
+        progress.add(event, lesson.name)
+    except OSError as error:
+        problem = f"nbe: {progress.FOLDER / progress.NAME}: {error.strerror}"
+        Screen(screen.plain, stderr=True).line(problem)
+
+
+def show_progress(screen: Screen) -> Lesson | None:
+    """Show how much is solved and how to go on; return the next lesson, or None."""
     lessons, done = course.lessons(), progress.read()
-    if lesson.name not in done.solved:
-        try:
-            progress.add("solved", lesson.name)
-        except OSError as error:
-            problem = f"nbe: {progress.FOLDER / progress.NAME}: {error.strerror}"
-            Screen(screen.plain, stderr=True).line(problem)
-        done.solved.add(lesson.name)
     following = current(lessons, done)
-    if not quiet:
-        screen.line()
-        screen.bar(lessons, done)
+    screen.line()
+    screen.bar(lessons, done)
+    show_next(following, screen)
     return following
 
 
@@ -221,7 +239,7 @@ def check_all(asked: argparse.Namespace, screen: Screen) -> int:
     tests = []
     for lesson in course.lessons():
         file = file_of(lesson)
-        if not file.exists():
+        if not os.path.lexists(file):
             verdict = None
             message = f"not started: nbe start {lesson.name}"
         else:
@@ -229,17 +247,18 @@ def check_all(asked: argparse.Namespace, screen: Screen) -> int:
                 verdict = Check(lesson, file).verdict(on_stage)
             message = None if verdict.passed else verdict.text()
             if verdict.passed:
-                note_solved(lesson, screen, quiet=True)
+                note("solved", lesson, screen)
         status = "pass" if message is None else "fail"
         tests.append({"name": lesson.name, "status": status, "message": message})
         if not asked.json:
             screen.summary(lesson, verdict)
-    passed = all(test["status"] == "pass" for test in tests)
+    if all(test["status"] == "pass" for test in tests):
+        asked.status = PASSED
     if asked.json:
-        status = "pass" if passed else "fail"
+        status = "pass" if asked.status == PASSED else "fail"
         whole = {"version": 3, "status": status, "message": None, "tests": tests}
         print(json.dumps(whole, indent=2))
-    return PASSED if passed else FAILED
+    return asked.status
 
 
 def watch(asked: argparse.Namespace, screen: Screen) -> int:
@@ -254,8 +273,6 @@ def hint(asked: argparse.Namespace, screen: Screen) -> int:
     lesson = lesson_named(asked.lesson)
     hints = lesson.hints
     shown = progress.read().hints.get(lesson.name, 0)
-    if shown < len(hints):
-        progress.add("hint", lesson.name)
     number = min(shown, len(hints) - 1)
     title, text = hints[number]
     screen.line((f"{title} (of {len(hints)})", "bold"))
@@ -266,6 +283,8 @@ def hint(asked: argparse.Namespace, screen: Screen) -> int:
         screen.line((f"One more: nbe hint {lesson.name}", "label"))
     else:
         screen.line((f"That was the last. nbe solution {lesson.name}", "label"))
+    if shown < len(hints):
+        note("hint", lesson, screen)
     return PASSED
 
 
@@ -283,18 +302,28 @@ def reset(asked: argparse.Namespace, screen: Screen) -> int:
         raise UseError(
             f"there is no {file} to reset. `nbe start {lesson.name}` writes it."
         )
-    numbers = (f"{lesson.name}.backup-{n}.py" for n in itertools.count(1))
-    backup = next(file.with_name(n) for n in numbers if not file.with_name(n).exists())
     if not asked.yes:
         print(
-            f"Reset {file}? Your answer is kept in {backup}. [y/N] ", end="", flush=True
+            f"Reset {file}? Your answer is kept beside it. [y/N] ", end="", flush=True
         )
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        answer = sys.stdin.readline() if sys.stdin else ""
+        if answer.strip().lower() not in ("y", "yes"):
             screen.line("Nothing is changed.")
             return FAILED
-    file.rename(backup)
+    backup = keep(file)
+    file.unlink()
     write_stub(lesson)
-    progress.add("reset", lesson.name)
     screen.line(f"Kept  {backup}")
     screen.line(f"Wrote {file}")
+    note("reset", lesson, screen)
     return PASSED
+
+
+def keep(file: Path) -> Path:
+    """Copy an answer to a file beside it that did not exist; return that file."""
+    text = file.read_bytes()
+    for number in itertools.count(1):
+        backup = file.with_name(f"{file.stem}.backup-{number}.py")
+        with contextlib.suppress(FileExistsError), backup.open("xb") as kept:
+            kept.write(text)
+            return backup

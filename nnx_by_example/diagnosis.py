@@ -13,13 +13,13 @@ MAX_VALUES = 1_000  # an answer with more is none that an exercise asks for
 
 def describe(answer) -> dict:
     """Return an answer, or the error that came instead, as plain data."""
-    if isinstance(answer, BaseException):
-        text = (str(answer).splitlines() or [""])[0]
-        return {"kind": type(answer).__name__, "text": text}
-    if isinstance(answer, list | tuple):
-        items = [describe(item) for item in answer[:MAX_VALUES]]
-        return {"kind": type(answer).__name__, "items": items}
     try:
+        if isinstance(answer, BaseException):
+            text = (str(answer).splitlines() or [""])[0]
+            return {"kind": type(answer).__name__, "text": text}
+        if isinstance(answer, list | tuple):
+            items = [describe(item) for item in answer[:MAX_VALUES]]
+            return {"kind": type(answer).__name__, "items": items}
         import numpy as np  # here, so that the command starts without it
 
         array = np.asarray(answer)

@@ -77,7 +77,10 @@ class BrokenCheckError(Exception):
 
 
 class Call:
-    """One call of `function(report, *args)` that is under way in its own process."""
+    """One call of `function(report, *args)` that is under way in its own process.
+
+    One thread waits for the result and cleans up. Any thread may kill the process.
+    """
 
     def __init__(self, function: Callable, *args: Any, limits: Limits = USUAL):
         """Start the process.
@@ -87,7 +90,7 @@ class Call:
           args: further arguments; they and the result have to be picklable.
           limits: what the call may use.
         """
-        self.limits = limits
+        self.limits, self.output = limits, b""
         self.folder = tempfile.TemporaryDirectory(prefix="nbe-")
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -96,8 +99,9 @@ class Call:
         self.process = PROCESSES.Process(
             target=_run, args=(sender, self.folder.name, limits, function, args)
         )
-        self.deadline = time.monotonic() + limits.wall + 5
-        self.process.start()
+        self.began = time.monotonic()
+        with _no_interrupt():
+            self.process.start()
         sender.close()
 
     def result(self, on_report: Callable = lambda message: None) -> Any:
@@ -110,8 +114,9 @@ class Call:
           EndedError: if the process ended without an answer.
           BrokenCheckError: if the function raised.
         """
+        end, code = self.began + self.limits.wall + 5, None
         try:
-            while self.receiver.poll(max(0, self.deadline - time.monotonic())):
+            while self.receiver.poll(max(0, end - time.monotonic())):
                 kind, message = self.receiver.recv()
                 if kind == "returned":
                     return message
@@ -120,45 +125,73 @@ class Call:
                 on_report(message)
         except (EOFError, OSError):
             self.process.join(5)  # the pipe is closed; the process may live on
+            code = self.process.exitcode
         finally:
-            self.kill()
-            self.output, errors, trace = map(self._read, ("output", "errors", "trace"))
-            self.folder.cleanup()
-        raise EndedError(*self._why(errors, trace.decode(errors="replace")))
+            self.close()
+        raise EndedError(*self._why(code), self.trace)
 
     def kill(self) -> None:
-        """End the process and all that it started; it may be called again."""
+        """End the process and all that it started; whoever waits for it cleans up."""
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
+
+    def close(self) -> None:
+        """End the process, read what it wrote, and leave nothing of it behind."""
+        self.kill()
         self.process.join()
         self.receiver.close()
+        self.output, self.errors, trace = map(self._read, ("output", "errors", "trace"))
+        self.trace = trace.decode(errors="replace")
+        self.folder.cleanup()
 
     def _read(self, name: str) -> bytes:
         with contextlib.suppress(OSError):
             return Path(self.folder.name, name).read_bytes()
         return b""
 
-    def _why(self, errors: bytes, trace: str) -> tuple[str, str, str]:
-        """Return how the process ended, what to do about it, and the traceback."""
-        code = self.process.exitcode or 0
-        if code == -getattr(signal, "SIGXCPU", 0):
+    def _why(self, code: int | None) -> tuple[str, str]:
+        """Return how the process ended, and what to do about it.
+
+        Args:
+          code: its exit code, or None if it had to be killed.
+        """
+        seconds = time.monotonic() - self.began
+        ignored = code == -signal.SIGKILL and seconds > self.limits.cpu
+        if code == -getattr(signal, "SIGXCPU", 0) or ignored:
             why = f"no end after {self.limits.cpu} s of computing"
             advice = "Look for a loop that never ends."
-        elif trace.startswith("Timeout") or time.monotonic() > self.deadline:
+        elif self.trace.startswith("Timeout") or seconds > self.limits.wall:
             why = f"no end after {self.limits.wall} s"
             advice = "Your code waits, and a check gives it nothing to wait for."
-        elif b"bad_alloc" in errors or b"RESOURCE_EXHAUSTED" in errors:
+        elif b"bad_alloc" in self.errors or b"RESOURCE_EXHAUSTED" in self.errors:
             why = "out of memory"
             advice = "Create smaller arrays."
-        elif code < 0:
-            why = f"the process crashed ({signal.Signals(-code).name})"
-            advice = "Look at what this line calls."
+        elif code and code < 0:
+            why = f"the process was ended by {signal.Signals(-code).name}"
+            advice = "Look for what crashes, or ends processes, or fills the memory."
         else:
-            why = "your code ended the process, or closed the pipe of the check"
-            advice = "Return the answer instead of ending the program."
-        return why, advice, trace
+            why = "the process ended, or its pipe was closed, without an answer"
+            advice = "Return the answer, and leave the process as it is."
+        return why, advice
+
+
+@contextlib.contextmanager
+def _no_interrupt():
+    """Let what is started here not see Ctrl-C: the terminal sends it to all of us.
+
+    A module of the learner's folder cannot stand for one of Python's own either.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def warm_up() -> None:
@@ -182,7 +215,10 @@ def _run(sender, folder, limits, function, args) -> None:
 
     try:
         _confine(folder, limits)
-        send("returned", function(lambda message: send("reported", message), *args))
+        answer = function(lambda message: send("reported", message), *args)
+        with contextlib.suppress(BaseException):  # a learner may have closed it
+            sys.stdout.flush()
+        send("returned", answer)
     except BaseException:
         with contextlib.suppress(BaseException):
             send("raised", traceback.format_exc())
@@ -224,5 +260,7 @@ def _confine(folder: str, limits: Limits) -> None:
             kind = getattr(resource, name)
             hard = resource.getrlimit(kind)[1]
             soft = value if hard < 0 else min(value, hard)
+            if name == "RLIMIT_CPU" and (hard < 0 or soft + 2 < hard):
+                hard = soft + 2  # for code that ignores the first signal
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(kind, (soft, hard))

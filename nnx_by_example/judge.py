@@ -9,6 +9,7 @@ import errno
 import functools
 import importlib.util
 import inspect
+import linecache
 import os
 import sys
 import textwrap
@@ -54,7 +55,12 @@ class LearnersError(Exception):
 
 
 def judge_file(
-    report: Callable, lesson: str, exercise: Path, function: str, attempt: Path
+    report: Callable,
+    lesson: str,
+    exercise: Path,
+    function: str,
+    attempt: Path,
+    source: bytes,
 ) -> Verdict:
     """Return the verdict on a learner's file.
 
@@ -64,20 +70,24 @@ def judge_file(
       lesson: name of the lesson.
       exercise: path of its `exercise.py`.
       function: name of the function that the learner writes.
-      attempt: path of the learner's file.
+      attempt: path of the learner's file, which may be gone by now.
+      source: what the file held.
     """
     sys.dont_write_bytecode = True
     judged = load(exercise)
-    sys.path.insert(0, str(attempt.parent))
+    sys.path.append(str(attempt.parent))  # last: no name of Python's own is taken
+    text = source.decode(errors="replace")
+    lines = text.splitlines(keepends=True)
+    linecache.cache[str(attempt)] = (len(source), None, lines, str(attempt))
     verdict = Verdict(lesson, LOADS, file=str(attempt))
     report(LOADS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
-            module = learners_module(attempt)
+            module = learners_module(attempt, source)
         except LearnersError as raised:
             return explain(verdict, raised)
-        candidate = getattr(module, function, None)
+        candidate = vars(module).get(function)
         if not callable(candidate):
             return missing(verdict, module, function)
         report(RUNS)
@@ -98,7 +108,7 @@ def load(path: Path) -> types.ModuleType:
     return module
 
 
-def learners_module(path: Path) -> types.ModuleType:
+def learners_module(path: Path, source: bytes) -> types.ModuleType:
     """Return the learner's file as a module.
 
     Raises:
@@ -108,7 +118,7 @@ def learners_module(path: Path) -> types.ModuleType:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
-        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        code = compile(source, str(path), "exec", dont_inherit=True)
         exec(code, module.__dict__)
     except BaseException as error:
         raise LearnersError(error) from None
@@ -145,12 +155,15 @@ def judge(
 
     recorded.__name__ = function
     inputs = [*exercise.INPUTS, *exercise.HIDDEN]
-    verdict.line = line_of(candidate)
     solution = inspect.signature(getattr(exercise, function))
     try:
-        inspect.signature(candidate).bind(*inputs[0])
+        with contextlib.suppress(ValueError):  # not every callable has a signature
+            inspect.signature(candidate).bind(*inputs[0])
     except TypeError as error:
-        verdict.stage = THERE
+        verdict.stage, verdict.line = (
+            THERE,
+            line_of(candidate, verdict.file, first=True),
+        )
         verdict.message = (
             f"{function} cannot be called as {function}{solution}: {error}"
         )
@@ -163,11 +176,18 @@ def judge(
         explain(verdict, raised)
         if isinstance(raised.error, MemoryError | OSError):
             return verdict  # once is enough
+    except Exception as error:  # the answer is an object that no check can read
+        call = shown_call(function, last[0]) if last else ""
+        verdict.stage = ANSWERS
+        explain(verdict, LearnersError(error, call))
+        verdict.advice = "Return a plain array."
+        return verdict
     else:
         verdict.message = said.removeprefix(IDEA_MISSING)
         if said == "passed":
-            verdict.stage = verdict.line = None
+            verdict.stage = None
             return verdict
+        verdict.line = line_of(candidate, verdict.file)
         verdict.stage = IDEA if said.startswith(IDEA_MISSING) else ANSWERS
         verdict.advice = NO_MATCH
         if said.startswith(UNWRITTEN):
@@ -223,8 +243,8 @@ def missing(verdict: Verdict, module: types.ModuleType, function: str) -> Verdic
         for name, found in vars(module).items()
         if inspect.isfunction(found) and found.__module__ == module.__name__
     }
-    if hasattr(module, function):
-        value = type(getattr(module, function)).__name__
+    if function in vars(module):
+        value = type(vars(module)[function]).__name__
         verdict.message = f"{function} is no function, but of type {value}"
         verdict.advice = (
             f"Define it with `def {function}(...):`, and do not reuse its name."
@@ -239,9 +259,7 @@ def missing(verdict: Verdict, module: types.ModuleType, function: str) -> Verdic
         )
     if close := get_close_matches(function, defined, 1, 0.5):
         verdict.advice = f"Rename {close[0]} to {function}."
-        code = defined[close[0]].__code__
-        lines = Path(verdict.file).read_text("utf-8", "replace").splitlines()
-        verdict.line = (code.co_firstlineno, lines[code.co_firstlineno - 1])
+        verdict.line = line_of(defined[close[0]], verdict.file, first=True)
     return verdict
 
 
@@ -253,17 +271,22 @@ def explain(verdict: Verdict, raised: LearnersError) -> Verdict:
     summary = traceback.TracebackException.from_exception(error)
     summary.__notes__ = None  # jax adds one on every error
     lines = list(summary.format_exception_only())
+    verdict.advice = ADVICE.get(kind, "Mend this line, or look at what it is given.")
+    verdict.line = None
     if isinstance(error, SyntaxError):
         lines = [f"{kind}: {error.msg}"]
     if isinstance(error, SyntaxError) and error.filename == verdict.file:
         verdict.line = (error.lineno or 1, error.text or "")
-    elif own:
+    elif isinstance(error, SyntaxError):
+        place = Path(error.filename or "a text").name
+        lines = [f"{kind}: {error.msg} ({place}, line {error.lineno})"]
+        verdict.advice = f"Mend {place}, which your file runs."
+    if not verdict.line and own:
         verdict.line = (frames[own[-1]].lineno, frames[own[-1]].line or "")
         verdict.folded = len(frames) - 1 - own[-1]
     text = [line[:MAX_COLUMNS] for line in "".join(lines).strip().splitlines()]
     raises = "\n          ".join(text[:MAX_LINES])
     verdict.message = f"{raised.call or 'loading the file'}\n  raises: {raises}"
-    verdict.advice = ADVICE.get(kind, "Mend this line, or look at what it is given.")
     if getattr(error, "errno", None) == errno.EFBIG:
         verdict.advice = "Print and write less: a check allows 16 MB."
     return verdict
@@ -275,16 +298,27 @@ def shown_call(function: str, inputs: tuple) -> str:
     return f"{function}({', '.join(map(str, texts))})"
 
 
-def line_of(candidate: Callable) -> tuple[int, str] | None:
-    """Return the line of a function's last `return`, or its first line, or None."""
+def line_of(
+    candidate: Callable, file: str, first: bool = False
+) -> tuple[int, str] | None:
+    """Return the line of a function's last `return`, or where it begins, or None.
+
+    Args:
+      candidate: the function.
+      file: the learner's file; a line of another one is not shown.
+      first: whether it is the first line that is wanted.
+    """
     try:
-        lines, first = inspect.getsourcelines(inspect.unwrap(candidate))
+        inner = inspect.unwrap(candidate)
+        if inner.__code__.co_filename != file:
+            return None
+        lines, begin = inspect.getsourcelines(inner)
         tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
+    except (AttributeError, OSError, TypeError, ValueError, SyntaxError):
         return None
     returns = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Return)]
-    at = max(returns, default=1) - 1
-    return first + at, lines[at].rstrip()
+    at = 0 if first else max(returns, default=1) - 1
+    return begin + at, lines[at].rstrip()
 
 
 def size_of_output() -> int:

@@ -28,11 +28,12 @@ class Progress:
 def read(folder: Path = FOLDER) -> Progress:
     """Return what the file says; one that is missing or unreadable says nothing."""
     progress = Progress()
+    file = folder / NAME
     try:
-        lines = (folder / NAME).read_text("utf-8", errors="replace").splitlines()
+        text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
     except OSError:
         return progress
-    for line in lines:
+    for line in text.splitlines():
         match line.split():
             case ["solved", lesson, _]:
                 progress.solved.add(lesson)

@@ -5,6 +5,7 @@ terminal, nothing is lost. Where the terminal cannot write a sign, ASCII stands 
 """
 
 import itertools
+import re
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -59,7 +60,9 @@ PLAIN = {
     "full": "#",
     "empty": "-",
 }
-MAX_OUTPUT_LINES = 20
+MAX_OUTPUT_LINES, MIN_COLUMNS = 20, 10
+# What a learner prints cannot clear the terminal, or hide a verdict.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Screen:
@@ -81,6 +84,8 @@ class Screen:
             markup=False,
             force_terminal=False if plain else None,
         )
+        if self.console.width < MIN_COLUMNS:  # a terminal that does not know
+            self.console.width = 80
         utf8 = self.console.encoding.lower().startswith("utf")
         self.signs = PLAIN if plain or not utf8 else SIGNS
         self.plain = plain
@@ -91,6 +96,7 @@ class Screen:
         On a terminal, a line that is too long goes on below its own beginning.
         """
         text = Text.assemble(*parts)
+        text.plain = CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.plain)
         if self.console.is_terminal and text.plain.strip():
             indent = len(text.plain) - len(text.plain.lstrip())
             self.console.print(Padding(text[indent:], (0, 0, 0, indent), expand=False))

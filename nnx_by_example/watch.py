@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import watchfiles
@@ -32,6 +33,7 @@ class Watch:
         self.checked: bytes | None = None
         self.finished = threading.Event()
         self.lock = threading.Lock()
+        self.threads: list[threading.Thread] = []
 
     @property
     def file(self) -> Path:
@@ -40,8 +42,8 @@ class Watch:
 
     def run(self) -> bool:
         """Watch until the course is solved, or until Ctrl-C; return which."""
-        threading.Thread(target=isolation.warm_up, daemon=True).start()
         try:
+            self.start(isolation.warm_up)
             self.begin()
             self.look()
             while not self.finished.is_set():
@@ -61,9 +63,18 @@ class Watch:
         finally:
             if self.check:
                 self.check.abandon()
-            if self.ahead:
-                self.ahead.cancel()
+            if self.ahead and (call := self.ahead.call):
+                call.kill()
+            for thread in self.threads:
+                thread.join(5)  # each cleans up behind itself
         return self.finished.is_set()
+
+    def start(self, function: Callable, *arguments) -> None:
+        """Call a function in a thread, which is waited for at the end."""
+        self.threads = [thread for thread in self.threads if thread.is_alive()]
+        thread = threading.Thread(target=function, args=arguments, daemon=True)
+        self.threads.append(thread)
+        thread.start()
 
     def begin(self) -> None:
         """Write the stub of the lesson if there is none, and say what to do."""
@@ -75,7 +86,7 @@ class Watch:
         self.screen.line((f"Read {cli.page_of(self.lesson)}", "label"))
         if made:  # there is time to run what the first wrong answer is compared with
             self.ahead = checking.Mistakes(self.lesson)
-            threading.Thread(target=self.ahead.get, daemon=True).start()
+            self.start(self.ahead.get)
 
     def look(self) -> None:
         """Begin a check if the text of the file is not what was checked last."""
@@ -90,17 +101,14 @@ class Watch:
             if self.check:
                 self.check.abandon()
             self.check = checking.Check(self.lesson, self.file)
-            arguments = (self.check, self.lesson, time.monotonic())
-            threading.Thread(target=self.judge, args=arguments, daemon=True).start()
+            self.start(self.judge, self.check, self.lesson, time.monotonic())
 
     def judge(self, check: checking.Check, lesson: Lesson, began: float) -> None:
         """Show the verdict of a check, unless another save has overtaken it."""
         try:
             verdict = check.verdict()
         except BrokenCheckError as error:
-            self.screen.line(
-                f"nbe: the check itself failed. Please report this:\n{error}"
-            )
+            self.screen.line(f"nbe: {cli.BROKEN}\n{error}")
             return
         with self.lock:
             if check.abandoned:
@@ -116,9 +124,9 @@ class Watch:
                 self.screen.bar(lessons, done)
                 self.screen.line((f"Stuck? nbe hint {lesson.name}", "label"))
                 return
-            self.lesson = cli.note_solved(lesson, self.screen)
+            cli.note("solved", lesson, self.screen)
+            self.lesson = cli.show_progress(self.screen)
             if self.lesson is None:
-                cli.show_next(None, self.screen)
                 self.finished.set()
             else:
                 self.screen.line()

@@ -38,7 +38,7 @@ FILES = {
     "crash at import": ("x = 1\nx / 0\n", LOADS, "ZeroDivisionError", 2),
     "missing package": ("import flux\n", LOADS, "No module named 'flux'", 1),
     "exits at import": ("import sys\nsys.exit(0)\n", LOADS, "SystemExit", 2),
-    "leaves at import": ("import os\nos._exit(0)\n", LOADS, "ended the process", 2),
+    "leaves at import": ("import os\nos._exit(0)\n", LOADS, "without an answer", 2),
     "loops at import": ("while True: x = 1\n", LOADS, "no end after 2 s", 1),
     "another name": ("def call_vs_init(a):\n    pass\n", THERE, "no function", 1),
     "no function": ("x = 1\n", THERE, "it defines: no function", None),
@@ -74,7 +74,7 @@ FILES = {
     "raises what nothing catches": (BEGIN + "raise BaseException(1)\n", RUNS, "1", 2),
     "a long error": (BEGIN + "raise ValueError('a' * 10**6)\n", RUNS, "aaa", 2),
     "exits": (BEGIN + "raise SystemExit(0)\n", RUNS, "SystemExit", 2),
-    "leaves": ("import os\n" + BEGIN + "os._exit(0)\n", RUNS, "ended the process", 3),
+    "leaves": ("import os\n" + BEGIN + "os._exit(0)\n", RUNS, "without an answer", 3),
     "loops": (BEGIN + "while True: x = 1\n", RUNS, "no end after 2 s", 2),
     "loops and catches": (
         BEGIN + "while True:\n        try:\n            x / seed\n"
@@ -126,7 +126,7 @@ FILES = {
     "closes descriptors": (
         "import os\n" + BEGIN + "os.closerange(0, 99)\n    return x\n",
         RUNS,
-        "closed the pipe",
+        "pipe was closed",
         None,
     ),
 }
@@ -283,13 +283,16 @@ def test_files_that_are_none_are_refused_without_a_run(tmp_path):
     pipe, link = tmp_path / "pipe.py", tmp_path / "link.py"
     os.mkfifo(pipe)
     link.symlink_to(link)
+    broken = tmp_path / "broken.py"
+    broken.symlink_to(tmp_path / "nowhere.py")
     for file, word in {
         tmp_path / "gone.py": "there is no file",
         tmp_path: "no file with Python",
         pipe: "no file with Python",
         link: "no file with Python",
+        broken: "no file with Python",
     }.items():
-        verdict = checking.refuse(LESSON, file)
+        _, verdict = checking.read(LESSON, file)
         assert verdict.stage == LOADS
         assert word in verdict.message
 
@@ -298,7 +301,7 @@ def read_as_nobody(file: Path):
     """Return the verdict on a file of somebody else."""
     with contextlib.suppress(PermissionError):  # no root, so nobody else already
         os.seteuid(65_534)
-    return checking.refuse(LESSON, file)
+    return checking.read(LESSON, file)[1]
 
 
 def test_a_file_that_cannot_be_read_is_refused():
