@@ -50,6 +50,8 @@ class Check:
         path, mistakes = self.file.resolve(), Mistakes(lesson)
         arguments = (lesson.name, lesson.exercise, lesson.function, path, source)
         self.call = Call(judge.judge_file, *arguments, limits=self.limits)
+        if self.abandoned:  # while it began
+            self.call.kill()
         try:
             try:
                 verdict = self.call.result(note)

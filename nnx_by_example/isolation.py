@@ -14,9 +14,11 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +94,13 @@ class Call:
         """
         self.limits, self.output = limits, b""
         self.folder = tempfile.TemporaryDirectory(prefix="nbe-")
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        PROCESSES.set_forkserver_preload(PRELOADED)  # the first call starts the server
+        start_server()
         self.receiver, sender = PROCESSES.Pipe(duplex=False)
         self.process = PROCESSES.Process(
             target=_run, args=(sender, self.folder.name, limits, function, args)
         )
         self.began = time.monotonic()
-        with _no_interrupt():
-            self.process.start()
+        self.process.start()
         sender.close()
 
     def result(self, on_report: Callable = lambda message: None) -> Any:
@@ -177,31 +176,26 @@ class Call:
         return why, advice
 
 
-@contextlib.contextmanager
-def _no_interrupt():
-    """Let what is started here not see Ctrl-C: the terminal sends it to all of us.
+def start_server() -> None:
+    """Start the process that calls are forked from; it imports jax and flax at once.
 
-    A module of the learner's folder cannot stand for one of Python's own either.
+    From the main thread it is started deaf to Ctrl-C, which a terminal sends to it too.
+    No module of the learner's folder can stand for one of Python's own in it.
     """
-    os.environ["PYTHONSAFEPATH"] = "1"
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if PROCESSES.get_start_method() != "forkserver":
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    PROCESSES.set_forkserver_preload(PRELOADED)
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        yield
+        forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def warm_up() -> None:
-    """Import jax and flax ahead of the first call; the calls that follow are faster."""
-    with contextlib.suppress(EndedError):
-        Call(_nothing).result()
-
-
-def _nothing(report) -> None:
-    """Do nothing, in a process of its own."""
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(sender, folder, limits, function, args) -> None:

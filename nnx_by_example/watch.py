@@ -43,7 +43,7 @@ class Watch:
     def run(self) -> bool:
         """Watch until the course is solved, or until Ctrl-C; return which."""
         try:
-            self.start(isolation.warm_up)
+            isolation.start_server()
             self.begin()
             self.look()
             while not self.finished.is_set():

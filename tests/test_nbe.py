@@ -53,7 +53,7 @@ FILES = {
         "def call_vs_init_forward(a, b, c, d):\n    return a\n",
         THERE,
         "missing a required argument: 'd'",
-        2,
+        1,
     ),
     "returns nothing": (BEGIN + "pass\n", ANSWERS, "got None", 1),
     "a generator": (BEGIN + "yield 1\n", ANSWERS, "not generator", 1),
@@ -123,6 +123,46 @@ FILES = {
         3,
     ),
     "reads what nobody types": (BEGIN + "return input()\n", RUNS, "EOFError", 2),
+    "ignores the limit": (
+        "import signal\n\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
+        "while True: x = 1\n",
+        LOADS,
+        "no end after 2 s",
+        None,
+    ),
+    "deletes itself and leaves": (
+        "import os\n\nos.remove(__file__)\nos._exit(0)\n",
+        LOADS,
+        "without an answer",
+        4,
+    ),
+    "deletes itself": (
+        "import os\n\nos.remove(__file__)\n\n\ndef call_vs_init(a):\n    return 1\n",
+        THERE,
+        "no function",
+        6,
+    ),
+    "a builtin": ("call_vs_init_forward = max\n", RUNS, "ValueError", None),
+    "no source": (
+        "exec('def call_vs_init_forward(a, b, c): return a / 0')\n",
+        RUNS,
+        "ZeroDivisionError",
+        None,
+    ),
+    "an answer that cannot be shown": (
+        "class Odd:\n    def __repr__(self):\n        raise ValueError('odd')\n\n\n"
+        + BEGIN
+        + "return Odd()\n",
+        ANSWERS,
+        "ValueError: odd",
+        3,
+    ),
+    "an answer that is gone": (
+        BEGIN + "y = x + 1\n    y.delete()\n    return y\n",
+        ANSWERS,
+        "Array has been deleted",
+        None,
+    ),
     "closes descriptors": (
         "import os\n" + BEGIN + "os.closerange(0, 99)\n    return x\n",
         RUNS,
@@ -226,10 +266,11 @@ def verdicts(tmp_path_factory):
         text = kind[0] if isinstance(kind, tuple) else kind
         files[name] = folder / f"attempt {number}.py"
         files[name].write_bytes(text if isinstance(text, bytes) else text.encode())
-    before = [file.read_bytes() for file in files.values()]
+    before = {file: file.read_bytes() for file in files.values()}
     found = in_process(judged, list(files.values()))
-    assert [file.read_bytes() for file in files.values()] == before
-    assert sorted(folder.iterdir()) == sorted(files.values())  # nothing beside them
+    gone = [file for name, file in files.items() if name.startswith("deletes itself")]
+    kept = {file: text for file, text in before.items() if file not in gone}
+    assert {file: file.read_bytes() for file in folder.iterdir()} == kept
     return dict(zip(files, zip(files.values(), found, strict=True), strict=True))
 
 
@@ -256,6 +297,53 @@ def test_a_deprecated_call_passes_with_a_note(verdicts):
     assert verdict.passed
     assert re.match(r"line \d+: '.value' access is now deprecated", verdict.note)
     assert not verdicts["no last line end"][1].note
+
+
+def test_what_an_attempt_prints_is_shown_without_harm(tmp_path, attempt):
+    attempt(BEGIN + "print('\\x1b[2J' + chr(0xD800) + 'é', end='')\n    return x\n")
+    for encoding in ("utf-8", "ascii"):
+        done = nbe(tmp_path, "check", PYTHONIOENCODING=encoding)
+        assert done.returncode == 1
+        assert not done.stderr
+        assert "Your code printed:" in done.stdout
+        assert "\x1b[2J" not in done.stdout
+
+
+def test_a_helper_with_a_wrong_syntax_is_named(tmp_path, attempt):
+    file = attempt("import helper\n")
+    file.with_name("helper.py").write_text("x = 1\ny = = 2\n")
+    done = nbe(tmp_path, "check")
+    assert "SyntaxError: invalid syntax (helper.py, line 2)" in done.stdout
+    assert "Mend helper.py" in done.stdout
+
+
+def test_no_file_of_the_folder_stands_for_one_of_pythons_own(tmp_path, attempt):
+    file = attempt(SOLUTION)
+    for folder in (tmp_path, file.parent):
+        for name in ("random", "tempfile", "jax", "rich"):
+            (folder / f"{name}.py").write_text("print('taken')\nwhile True: x = 1\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("nbe"), "check", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["status"] == "pass"
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "3", '"a"', "{}", "[]", '[{"says": 1}]', "[["]
+)
+def test_a_cache_that_is_damaged_is_made_anew(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(checking, "CACHE", tmp_path)
+    monkeypatch.setattr(checking, "Call", lambda *arguments, **limits: "begun")
+    mistakes = checking.Mistakes(LESSON)
+    mistakes.file.parent.mkdir()
+    mistakes.file.write_text(text)
+    assert checking.Mistakes(LESSON).call == "begun"
+    mistakes.file.write_text('[{"answers": [], "idea": null, "says": "a"}]')
+    assert checking.Mistakes(LESSON).call is None
 
 
 def test_no_process_of_an_attempt_stays_behind(tmp_path):
@@ -442,6 +530,29 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     assert not done.stderr
 
 
+def test_a_pass_counts_although_nobody_reads_of_it(tmp_path, attempt):
+    attempt(SOLUTION)
+    command = f"{sys.executable} -m nnx_by_example check | true"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=True)
+    assert LESSON.name in progress.read(tmp_path / "attempts").solved
+
+
+def test_progress_that_cannot_be_written_is_said_and_no_more(tmp_path, attempt):
+    file = attempt("mine = 1\n")
+    (tmp_path / "attempts" / progress.NAME).mkdir()
+    hint = nbe(tmp_path, "hint")
+    assert hint.returncode == 0
+    assert hint.stdout.startswith("Hint 1")
+    reset = nbe(tmp_path, "reset", "--yes")
+    assert reset.returncode == 0
+    assert f"Kept  attempts/{LESSON.name}.backup-1.py" in reset.stdout
+    for done in (hint, reset):
+        assert progress.NAME in done.stderr
+        assert "Traceback" not in done.stderr
+    assert file.with_name(f"{LESSON.name}.backup-1.py").read_text() == "mine = 1\n"
+
+
 def test_progress_survives_a_crash_in_the_middle_of_a_line(tmp_path):
     progress.add("solved", "call-vs-init", tmp_path)
     progress.add("hint", "param-access", tmp_path)
@@ -486,22 +597,32 @@ def test_two_checks_at_once_agree(tmp_path, attempt):
     assert [check.wait(120) for check in checks] == [0, 0]
 
 
-def test_an_interrupted_check_ends_with_all_its_processes(tmp_path, attempt):
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+)
+@pytest.mark.parametrize("begun", [True, False], ids=["running", "importing jax"])
+def test_an_ended_check_leaves_nothing_behind(tmp_path, attempt, number, status, begun):
     attempt("import time\n\nopen('begun', 'w')\ntime.sleep(50)\n")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "nnx_by_example", "check"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    wait_for(lambda: (tmp_path / "begun").exists())
-    process.send_signal(signal.SIGINT)
+    wait_for(
+        (tmp_path / "begun").exists if begun else lambda: list(temporary.iterdir())
+    )
+    os.killpg(process.pid, number)  # as a terminal does, to all of them
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert b"Traceback" not in errors
-    wait_for(lambda: not working_in(tmp_path))
+    wait_for(lambda: not any(map(alive, working_in(tmp_path))))
+    assert not list(temporary.glob("nbe-*"))
 
 
 def working_in(folder: Path) -> list[int]:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -104,6 +105,19 @@ def test_a_save_ends_the_check_of_the_one_before(project, watch):
     shown = watching.wait("Stuck?")
     assert "no end" not in shown
     assert "You left out the factor" in shown
+
+
+def test_many_saves_end_in_the_verdict_on_the_last(project, watch):
+    watching = watch(project, LESSON.name)
+    watching.wait("Read ")
+    file = watching.file(LESSON.name)
+    for number in range(10):
+        file.write_text(f"# {number}\n{LOOP if number % 2 else WRONG}")
+        time.sleep(0.3)
+    file.write_text("last = (\n")
+    shown = watching.wait("last = (")
+    assert "Traceback" not in shown
+    assert watching.process.poll() is None
 
 
 def test_watching_goes_on_when_the_file_or_its_folder_goes(project, watch):
