@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 
 from nnx_by_example import course, progress
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         description="Attempt the problems of NNX by Example and get a verdict.",
         epilog="It is a study aid, not a sandbox: your code runs with your rights.",
     )
+    whole.add_argument("--version", action="version", version=versions())
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--plain", action="store_true", help="no colour, signs or motion"
@@ -103,6 +105,12 @@ def parser() -> argparse.ArgumentParser:
             "--json", action="store_true", help="as an Exercism test runner"
         )
     return whole
+
+
+def versions() -> str:
+    """Return the versions that a report of a defect should name."""
+    names = ("nnx-by-example", "jax", "flax")
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def lesson_named(name: str | None) -> Lesson:

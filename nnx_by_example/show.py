@@ -189,7 +189,8 @@ class Screen:
                 sign = f"[{sign}]" if self.signs is PLAIN else f" {sign} "
                 style = state if state != "open" else ""
                 text = f" {sign}{lesson.number:>3}  {lesson.name:<{longest}}  "
-                self.line((text, style), (lesson.meta["title"], style))
+                where = "  (you are here)" if state == "here" else ""
+                self.line((text, style), (lesson.meta["title"], style), where)
 
     def markdown(self, text: str) -> None:
         """Show a paragraph that was written for a page."""

@@ -409,6 +409,8 @@ def test_the_first_steps_of_a_learner(tmp_path):
     shown = nbe(tmp_path, "list")
     assert shown.returncode == 0
     assert f"0 of {len(course.lessons())} solved" in shown.stdout
+    assert "(you are here)" in shown.stdout
+    assert re.search(r"jax \d.*, flax \d", nbe(tmp_path, "--version").stdout)
     assert nbe(tmp_path, "start", LESSON.name).returncode == 0
     file = tmp_path / "attempts" / f"{LESSON.name}.py"
     assert LESSON.section("stub") in file.read_text()

@@ -89,10 +89,11 @@ def watch(candidate, inputs, before_call=lambda model: None):
             outermost, calls[-1][2] = None, nnx.clone(calls[-1][0])
 
     try:
-        # A jitted call would run only once.
-        with patch.object(type(nnx.Module), "__call__", build), jax.disable_jit():
-            sys.setprofile(profile)
-            return candidate(*inputs), built, calls
+        with jax.disable_jit():  # a jitted call would run only once
+            candidate(*inputs)  # to compile while nobody watches is faster
+            with patch.object(type(nnx.Module), "__call__", build):
+                sys.setprofile(profile)
+                return candidate(*inputs), built, calls
     finally:
         sys.setprofile(previous)
 
