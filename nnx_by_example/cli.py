@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nnx_by_example import course, progress
@@ -109,8 +109,11 @@ def parser() -> argparse.ArgumentParser:
 
 def versions() -> str:
     """Return the versions that a report of a defect should name."""
-    names = ("nnx-by-example", "jax", "flax")
-    return ", ".join(f"{name} {version(name)}" for name in names)
+    try:
+        own = version("nnx-by-example")
+    except PackageNotFoundError:
+        own = "from a checkout"
+    return f"nnx-by-example {own}, jax {version('jax')}, flax {version('flax')}"
 
 
 def lesson_named(name: str | None) -> Lesson:
