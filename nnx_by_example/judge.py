@@ -26,6 +26,8 @@ from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict
 # How a check begins what it says of right numbers, and of an untouched stub.
 IDEA_MISSING = "numbers right, idea missing: "
 UNWRITTEN = "got None"
+# A check may end what it says with what to do, for which it may know no mistake.
+NEXT = "\n  next:     "
 NO_MATCH = "Compare your steps with those of the problem, one by one."
 UNSTEADY = (
     "The same call gives another answer each time: create all that changes, such as "
@@ -189,7 +191,8 @@ def judge(
             return verdict
         verdict.line = line_of(candidate, verdict.file)
         verdict.stage = IDEA if said.startswith(IDEA_MISSING) else ANSWERS
-        verdict.advice = NO_MATCH
+        verdict.message, _, advice = verdict.message.partition(NEXT)
+        verdict.advice = advice or NO_MATCH
         if said.startswith(UNWRITTEN):
             verdict.advice = "Write the body; `nbe hint` helps when you are stuck."
             return verdict

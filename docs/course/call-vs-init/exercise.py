@@ -189,7 +189,7 @@ def missing_idea(candidate, inputs):
 def check(candidate, inputs=INPUTS):
     """Return "passed", or the first thing that is wrong with `candidate`."""
     for case in inputs:
-        answer, total, wrong = candidate(*case), expected_sum(*case), None
+        answer, total, wrong, hint = candidate(*case), expected_sum(*case), None, None
         if answer is None:
             return "got None: the body, or its return, is still to be written"
         if getattr(answer, "shape", None) != (2,):
@@ -198,14 +198,15 @@ def check(candidate, inputs=INPUTS):
             wrong = f"numbers of dtype float32, not {answer.dtype}"
         elif not jnp.array_equal(answer[0], answer[1], equal_nan=True):
             _, built, calls = watch(candidate, case)
-            why = impurity(built, calls) if len(calls) > 1 else "call one model twice"
-            wrong = f"two equal numbers; {why or 'both calls read the same parameters'}"
+            hint = impurity(built, calls) if len(calls) > 1 else "call one model twice"
+            wrong = "two equal numbers: both calls read the same parameters"
         elif not jnp.allclose(answer, total, atol=1e-5):
             wrong = f"{total!s}, twice"
         if wrong:
             seed, x, features = case
             call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
-            return f"{call}\n  expected: {wrong}\n  got:      {answer}"
+            said = f"{call}\n  expected: {wrong}\n  got:      {answer}"
+            return f"{said}\n  next:     {hint}" if hint else said
     if missing := missing_idea(candidate, inputs[0]):
         return f"numbers right, idea missing: {missing}"
     return "passed"
