@@ -43,7 +43,7 @@ def check(candidate, inputs=INPUTS):
             call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
             return f"{call}\n  expected: {wrong}\n  got:      {answer}"
     # Where numbers do not show the idea, look for it here, and begin what you return
-    # with "numbers right, idea missing: ". A last line "  next:     ..." says what to do.
+    # with "numbers right, idea missing: ". A last line "  next:     " says what to do.
     return "passed"
     # --8<-- [end:check]
 
