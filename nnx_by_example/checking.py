@@ -12,7 +12,7 @@ from pathlib import Path
 from nnx_by_example import diagnosis, judge
 from nnx_by_example.course import PACKAGE, Lesson
 from nnx_by_example.isolation import CACHE, USUAL, Call, EndedError, Limits
-from nnx_by_example.verdict import LOADS, RUNS, Verdict
+from nnx_by_example.verdict import LOADS, RUNS, Verdict, lines_of
 
 MAX_BYTES = 1 << 20
 SLOW = Limits(cpu=180, wall=300)  # for all mistakes of a lesson, once
@@ -111,7 +111,7 @@ def ended_early(
     verdict = Verdict(lesson.name, stage, str(ended), advice=ended.advice)
     if stage == RUNS:
         verdict.message = f"{lesson.function}(...)\n  ended:    {ended}"
-    lines = source.decode(errors="replace").split("\n")
+    lines = lines_of(source)
     for frame, line in ended.frames:
         if frame == str(path) and line <= len(lines):
             verdict.line = (line, lines[line - 1])

@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from nnx_by_example import diagnosis
-from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict
+from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict, lines_of
 
 # How a check begins what it says of right numbers, and of an untouched stub.
 IDEA_MISSING = "numbers right, idea missing: "
@@ -78,9 +78,8 @@ def judge_file(
     sys.dont_write_bytecode = True
     judged = load(exercise)
     sys.path.append(str(attempt.parent))  # last: no name of Python's own is taken
-    text = source.decode(errors="replace")
-    lines = text.splitlines(keepends=True)
-    linecache.cache[str(attempt)] = (len(source), None, lines, str(attempt))
+    cached = len(source), None, lines_of(source), str(attempt)
+    linecache.cache[str(attempt)] = cached
     verdict = Verdict(lesson, LOADS, file=str(attempt))
     report(LOADS)
     with warnings.catch_warnings(record=True) as caught:
@@ -162,10 +161,8 @@ def judge(
         with contextlib.suppress(ValueError):  # not every callable has a signature
             inspect.signature(candidate).bind(*inputs[0])
     except TypeError as error:
-        verdict.stage, verdict.line = (
-            THERE,
-            line_of(candidate, verdict.file, first=True),
-        )
+        verdict.stage = THERE
+        verdict.line = line_of(candidate, verdict.file, first=True)
         verdict.message = (
             f"{function} cannot be called as {function}{solution}: {error}"
         )

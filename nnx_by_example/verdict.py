@@ -1,6 +1,7 @@
 """What a check says about an attempt, for people and for machines."""
 
 import dataclasses
+import io
 
 STAGES = (
     "the file loads",
@@ -61,6 +62,12 @@ class Verdict:
         if self.note:
             parts.append(f"Note: {self.note}")
         return "\n".join(parts)
+
+
+def lines_of(source: bytes) -> list[str]:
+    """Return the lines of a learner's file, cut where Python cuts them."""
+    text = io.TextIOWrapper(io.BytesIO(source), "utf-8-sig", errors="replace")
+    return text.readlines()
 
 
 def exercism(verdict: Verdict, function: str) -> dict:

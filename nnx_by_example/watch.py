@@ -90,12 +90,14 @@ class Watch:
 
     def look(self) -> None:
         """Begin a check if the text of the file is not what was checked last."""
-        try:
-            text = self.file.read_bytes()
-        except OSError:  # deleted, or between the two halves of a rename
-            return
         with self.lock:
-            if text == self.checked or self.finished.is_set():
+            if self.lesson is None:
+                return
+            try:
+                text = self.file.read_bytes()
+            except OSError:  # deleted, or between the two halves of a rename
+                return
+            if text == self.checked:
                 return
             self.checked = text
             if self.check:
