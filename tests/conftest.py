@@ -4,6 +4,7 @@ import functools
 import http.server
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,9 @@ from playwright.sync_api import sync_playwright
 from tests.pages import ROOT, site_config
 from tools import browser as chromium
 from tools import hooks
+
+# A run in the background ignores Ctrl-C, and all that it starts would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a learner's command keeps between its runs: here, and not in the user's home.
 os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")

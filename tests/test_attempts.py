@@ -140,7 +140,7 @@ def test_a_wheel_carries_the_lessons_into_an_empty_environment(tmp_path):
 
     uv = [sys.executable, "-m", "uv"]
     options = ["--quiet", "--wheel", "--no-build-isolation", "--out-dir", tmp_path]
-    run(*uv, "build", *options, ROOT)
+    run(*uv, "build", "--python", sys.executable, *options, ROOT)
     environment, learner = tmp_path / "environment", tmp_path / "learner"
     run(*uv, "venv", "--quiet", "--python", sys.executable, environment)
     python = environment / "bin" / "python"

@@ -135,12 +135,13 @@ def test_watching_goes_on_when_the_file_or_its_folder_goes(project, watch):
     assert "y = (" in watching.wait("Stuck?")
 
 
-def test_control_c_ends_it_with_all_its_processes(project, watch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_all_its_processes(project, watch, number):
     watching = watch(project, LESSON.name)
     watching.wait("Read ")
     watching.file(LESSON.name).write_text(f"open('begun', 'w')\n{LOOP}")
     wait_for((watching.folder / "begun").exists)
-    watching.process.send_signal(signal.SIGINT)
-    assert watching.process.wait(20) == 130
+    watching.process.send_signal(number)
+    assert watching.process.wait(20) == 130  # watchfiles takes each for Ctrl-C
     assert "Traceback" not in watching.shown
     wait_for(lambda: not any(map(alive, working_in(watching.folder))))

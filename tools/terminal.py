@@ -11,7 +11,6 @@ import html
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -145,7 +144,7 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         read_until("Stuck?", process)  # the verdict on the first save
         save(scene.then, lesson, work)
         text = read_until("Read |every lesson", process)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.communicate()
     else:
         text = process.communicate()[0]
