@@ -271,7 +271,7 @@ def explain(verdict: Verdict, raised: LearnersError) -> Verdict:
     summary = traceback.TracebackException.from_exception(error)
     summary.__notes__ = None  # jax adds one on every error
     lines = list(summary.format_exception_only())
-    verdict.advice = ADVICE.get(kind, "Mend this line, or look at what it is given.")
+    verdict.advice = ADVICE.get(kind, "Mend what raises this, or look at what it is given.")
     verdict.line = None
     if isinstance(error, SyntaxError):
         lines = [f"{kind}: {error.msg}"]
