@@ -35,6 +35,7 @@ UNSTEADY = (
 )
 MAX_LINES, MAX_COLUMNS = 8, 300  # of an error, which may print whole arrays
 
+DEFAULT = "Mend what raises this, or look at what it is given."
 # What to do about these errors, where no known mistake says it better.
 ADVICE = {
     "EOFError": "Nobody types here: take every value from the arguments.",
@@ -271,7 +272,7 @@ def explain(verdict: Verdict, raised: LearnersError) -> Verdict:
     summary = traceback.TracebackException.from_exception(error)
     summary.__notes__ = None  # jax adds one on every error
     lines = list(summary.format_exception_only())
-    verdict.advice = ADVICE.get(kind, "Mend what raises this, or look at what it is given.")
+    verdict.advice = ADVICE.get(kind, DEFAULT)
     verdict.line = None
     if isinstance(error, SyntaxError):
         lines = [f"{kind}: {error.msg}"]
