@@ -17,7 +17,7 @@ from nnx_by_example.checking import Check
 from nnx_by_example.course import Lesson
 from nnx_by_example.isolation import BrokenCheckError
 from nnx_by_example.show import Screen
-from nnx_by_example.verdict import exercism
+from nnx_by_example.verdict import exercism, result
 
 PASSED, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 BROKEN = "the check itself failed. Please report this:"
@@ -56,8 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         return asked.status
     except BrokenCheckError as error:
         if getattr(asked, "json", False):
-            whole = {"version": 3, "status": "error", "message": f"{BROKEN}\n{error}"}
-            print(json.dumps({**whole, "tests": []}, indent=2))
+            print(json.dumps(result("error", [], f"{BROKEN}\n{error}"), indent=2))
         errors.line(f"nbe: {BROKEN}\n{error}")
         return WRONG_USE
     except KeyboardInterrupt:
@@ -267,8 +266,7 @@ def check_all(asked: argparse.Namespace, screen: Screen) -> int:
         asked.status = PASSED
     if asked.json:
         status = "pass" if asked.status == PASSED else "fail"
-        whole = {"version": 3, "status": status, "message": None, "tests": tests}
-        print(json.dumps(whole, indent=2))
+        print(json.dumps(result(status, tests), indent=2))
     return asked.status
 
 

@@ -157,8 +157,9 @@ class Call:
           code: its exit code, or None if it had to be killed.
         """
         seconds = time.monotonic() - self.began
-        ignored = code == -signal.SIGKILL and seconds > self.limits.cpu
-        if code == -getattr(signal, "SIGXCPU", 0) or ignored:
+        name = signal.Signals(-code).name if code and code < 0 else ""
+        # Code that ignores the first limit of CPU time meets a second that is silent.
+        if name == "SIGXCPU" or (name == "SIGKILL" and seconds > self.limits.cpu):
             why = f"no end after {self.limits.cpu} s of computing"
             advice = "Look for a loop that never ends."
         elif self.trace.startswith("Timeout") or seconds > self.limits.wall:
@@ -167,8 +168,8 @@ class Call:
         elif b"bad_alloc" in self.errors or b"RESOURCE_EXHAUSTED" in self.errors:
             why = "out of memory"
             advice = "Create smaller arrays."
-        elif code and code < 0:
-            why = f"the process was ended by {signal.Signals(-code).name}"
+        elif name:
+            why = f"the process was ended by {name}"
             advice = "Look for what crashes, or ends processes, or fills the memory."
         else:
             why = "the process ended, or its pipe was closed, without an answer"

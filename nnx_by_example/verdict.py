@@ -87,9 +87,17 @@ def exercism(verdict: Verdict, function: str) -> dict:
         if len(output) > MAX_OUTPUT:
             output = output[: MAX_OUTPUT - len(CUT)] + CUT
         tests[-1]["output"] = output
-    return {
-        "version": 3,
-        "status": "pass" if verdict.passed else "error" if never_ran else "fail",
-        "message": verdict.text() if never_ran else None,
-        "tests": tests,
-    }
+    if never_ran:
+        return result("error", tests, verdict.text())
+    return result("pass" if verdict.passed else "fail", tests)
+
+
+def result(status: str, tests: list[dict], message: str | None = None) -> dict:
+    """Return what an Exercism test runner writes, version 3.
+
+    Args:
+      status: "pass", "fail", or "error" where nothing could be run.
+      tests: the tests that were run, in their order.
+      message: what went wrong where nothing could be run.
+    """
+    return {"version": 3, "status": status, "message": message, "tests": tests}
