@@ -135,9 +135,12 @@ def lesson_named(name: str | None) -> Lesson:
     raise UseError(f"there is no lesson {name!r}. {meant}")
 
 
-def current(lessons: list[Lesson], done: progress.Progress) -> Lesson | None:
-    """Return the first lesson that is not solved, or None."""
-    return next((lesson for lesson in lessons if lesson.name not in done.solved), None)
+def current(
+    lessons: list[Lesson], done: progress.Progress, after: int = 0
+) -> Lesson | None:
+    """Return the first lesson that is not solved, from a number on and round, or None."""
+    order = [*lessons[after:], *lessons[:after]]
+    return next((lesson for lesson in order if lesson.name not in done.solved), None)
 
 
 def file_of(lesson: Lesson) -> Path:
@@ -198,7 +201,7 @@ def check(asked: argparse.Namespace, screen: Screen) -> int:
         return asked.status
     screen.verdict(verdict, lesson)
     if verdict.passed:
-        show_progress(screen)
+        show_progress(screen, lesson)
     else:
         screen.line((f"  Stuck? nbe hint {lesson.name}", "label"))
     return asked.status
@@ -226,10 +229,10 @@ def note(event: str, lesson: Lesson, screen: Screen) -> None:
         Screen(screen.plain, stderr=True).line(problem)
 
 
-def show_progress(screen: Screen) -> Lesson | None:
+def show_progress(screen: Screen, solved: Lesson) -> Lesson | None:
     """Show how much is solved and how to go on; return the next lesson, or None."""
     lessons, done = course.lessons(), progress.read()
-    following = current(lessons, done)
+    following = current(lessons, done, solved.number)
     screen.line()
     screen.bar(lessons, done)
     show_next(following, screen)

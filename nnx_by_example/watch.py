@@ -127,7 +127,7 @@ class Watch:
                 self.screen.line((f"Stuck? nbe hint {lesson.name}", "label"))
                 return
             cli.note("solved", lesson, self.screen)
-            self.lesson = cli.show_progress(self.screen)
+            self.lesson = cli.show_progress(self.screen, lesson)
             if self.lesson is None:
                 self.finished.set()
             else:

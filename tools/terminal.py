@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from rich.text import Text
 from nnx_by_example.course import ROOT, Lesson, lessons
 
 COLUMNS = 80
+SECONDS = 120
 LESSON = "call-vs-init"
 ATTEMPT = f"attempts/{LESSON}.py"
 
@@ -64,7 +66,7 @@ class Scene:
 RIGHT = ("", "")
 SCENES = [
     Scene("list", "nbe list", "The map of the course, before the first lesson."),
-    Scene("start", "nbe start", "The stub is written, and where to read on."),
+    Scene("start", f"nbe start {LESSON}", "The stub is written, and where to read on."),
     Scene(
         "wrong",
         f"nbe check {LESSON}",
@@ -83,10 +85,10 @@ SCENES = [
         "Right numbers from one call: the idea is missing.",
         ("model(x), model(x)\n", "[model(x)] * 2\n"),
     ),
-    Scene("hint", "nbe hint", "The first of three hints."),
+    Scene("hint", f"nbe hint {LESSON}", "The first of three hints."),
     Scene(
         "watch",
-        "nbe watch",
+        f"nbe watch {LESSON}",
         "A save is checked, and passes: the lesson is solved.",
         (" * scale", ""),
         RIGHT,
@@ -140,6 +142,9 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         text=True,
         encoding="utf-8",
     )
+    # A scene that waits for what never comes is an error, not a build without end.
+    limit = threading.Timer(SECONDS, process.kill)
+    limit.start()
     if scene.then:
         read_until("Stuck?", process)  # the verdict on the first save
         save(scene.then, lesson, work)
@@ -148,6 +153,7 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         process.communicate()
     else:
         text = process.communicate()[0]
+    limit.cancel()
     # A terminal has wiped what stands before these: the spinner, the last verdict.
     for wiped in ("\x1b[?25h", "\x1b[2J\x1b[H"):
         text = text.rpartition(wiped)[2]
