@@ -138,7 +138,7 @@ def lesson_named(name: str | None) -> Lesson:
 def current(
     lessons: list[Lesson], done: progress.Progress, after: int = 0
 ) -> Lesson | None:
-    """Return the first lesson that is not solved, from a number on and round, or None."""
+    """Return the first lesson after a number, then before it, that is not solved."""
     order = [*lessons[after:], *lessons[:after]]
     return next((lesson for lesson in order if lesson.name not in done.solved), None)
 

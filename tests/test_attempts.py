@@ -149,12 +149,13 @@ def test_a_wheel_carries_the_lessons_into_an_empty_environment(tmp_path):
     run(*uv, "pip", "install", "--quiet", "--python", python, *pins, wheel)
     learner.mkdir()
     nbe = environment / "bin" / "nbe"
+    run(nbe, "start", cwd=learner)
+    listed = run(nbe, "list", cwd=learner)
     for lesson in LESSONS:
-        assert lesson.name in run(nbe, "list", cwd=learner)
-        run(nbe, "start", lesson.name, cwd=learner)
+        assert lesson.name in listed
         solution = run(nbe, "solution", lesson.name, cwd=learner)
         (learner / "attempts" / f"{lesson.name}.py").write_text(solution)
-        assert "passed" in run(nbe, "check", lesson.name, cwd=learner)
+    run(nbe, "check-all", cwd=learner)
     where = run(
         python, "-c", "import nnx_by_example as n; print(n.__file__)", cwd=learner
     )
@@ -184,6 +185,13 @@ def test_pictures_of_the_terminal_are_those_of_real_runs(generated):
 def test_a_scene_that_would_show_a_right_answer_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="has no ' / no_such_scale'"):
         terminal.save((" / no_such_scale", ""), LESSONS[0], tmp_path)
+
+
+def test_a_scene_that_waits_in_vain_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(terminal, "SECONDS", 2)
+    idle = terminal.Scene("idle", f"nbe watch {terminal.LESSON}", "", then=("", ""))
+    with pytest.raises(RuntimeError, match="ended without"):
+        terminal.run(idle, LESSONS[0], tmp_path)
 
 
 def test_pictures_are_drawn_again_when_the_command_changes(tmp_path, monkeypatch):

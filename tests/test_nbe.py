@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from nnx_by_example import checking, course, isolation, progress
+from nnx_by_example import checking, cli, course, isolation, progress
 from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
 from tests.pages import ROOT
 from tests.process import in_process
@@ -302,7 +302,7 @@ def test_a_deprecated_call_passes_with_a_note(verdicts):
 def test_what_an_attempt_prints_is_shown_without_harm(tmp_path, attempt):
     attempt(BEGIN + "print('\\x1b[2J' + chr(0xD800) + 'é', end='')\n    return x\n")
     for encoding in ("utf-8", "ascii"):
-        done = nbe(tmp_path, "check", PYTHONIOENCODING=encoding)
+        done = nbe(tmp_path, "check", LESSON.name, PYTHONIOENCODING=encoding)
         assert done.returncode == 1
         assert not done.stderr
         assert "Your code printed:" in done.stdout
@@ -312,7 +312,7 @@ def test_what_an_attempt_prints_is_shown_without_harm(tmp_path, attempt):
 def test_a_helper_with_a_wrong_syntax_is_named(tmp_path, attempt):
     file = attempt("import helper\n")
     file.with_name("helper.py").write_text("x = 1\ny = = 2\n")
-    done = nbe(tmp_path, "check")
+    done = nbe(tmp_path, "check", LESSON.name)
     assert "SyntaxError: invalid syntax (helper.py, line 2)" in done.stdout
     assert "Mend helper.py" in done.stdout
 
@@ -420,11 +420,22 @@ def test_the_first_steps_of_a_learner(tmp_path):
     hints = [nbe(tmp_path, "hint", LESSON.name).stdout for _ in range(4)]
     assert [hint[:6] for hint in hints] == ["Hint 1", "Hint 2", "Hint 3", "Hint 3"]
     file.write_text(nbe(tmp_path, "solution", LESSON.name).stdout)
-    passed = nbe(tmp_path, "check")
+    passed = nbe(tmp_path, "check", LESSON.name)
     assert passed.returncode == 0
     assert "passed" in passed.stdout
     assert LESSON.name in progress.read(tmp_path / "attempts").solved
     assert not passed.stderr
+
+
+def test_the_next_lesson_is_the_next_that_is_not_solved():
+    lessons = course.lessons()
+    done = progress.Progress(solved={lessons[2].name})
+    assert cli.current(lessons, done) == lessons[0]
+    assert cli.current(lessons, done, after=2) == lessons[3]
+    done.solved.update(lesson.name for lesson in lessons[1:])
+    assert cli.current(lessons, done, after=2) == lessons[0]
+    done.solved.add(lessons[0].name)
+    assert cli.current(lessons, done, after=2) is None
 
 
 def test_start_and_reset_lose_nothing(tmp_path, attempt):
@@ -466,7 +477,7 @@ def test_a_result_of_another_form_is_not_valid():
 
 def test_a_known_mistake_is_named_in_the_terminal(tmp_path, attempt):
     attempt(SOLUTION.replace(" * scale", ""))
-    done = nbe(tmp_path, "check")
+    done = nbe(tmp_path, "check", LESSON.name)
     assert done.returncode == 1
     assert (
         "call_vs_init_forward(0.0, jnp.array([1.0, 2.0, 3.0, 4.0]), 2.0)" in done.stdout
@@ -518,7 +529,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):
-    command = f"{sys.executable} -m nnx_by_example solution | head -1"
+    command = f"{sys.executable} -m nnx_by_example solution {LESSON.name} | head -1"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command,
@@ -534,7 +545,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
 
 def test_a_pass_counts_although_nobody_reads_of_it(tmp_path, attempt):
     attempt(SOLUTION)
-    command = f"{sys.executable} -m nnx_by_example check | true"
+    command = f"{sys.executable} -m nnx_by_example check {LESSON.name} | true"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=True)
     assert LESSON.name in progress.read(tmp_path / "attempts").solved
@@ -543,10 +554,10 @@ def test_a_pass_counts_although_nobody_reads_of_it(tmp_path, attempt):
 def test_progress_that_cannot_be_written_is_said_and_no_more(tmp_path, attempt):
     file = attempt("mine = 1\n")
     (tmp_path / "attempts" / progress.NAME).mkdir()
-    hint = nbe(tmp_path, "hint")
+    hint = nbe(tmp_path, "hint", LESSON.name)
     assert hint.returncode == 0
     assert hint.stdout.startswith("Hint 1")
-    reset = nbe(tmp_path, "reset", "--yes")
+    reset = nbe(tmp_path, "reset", LESSON.name, "--yes")
     assert reset.returncode == 0
     assert f"Kept  attempts/{LESSON.name}.backup-1.py" in reset.stdout
     for done in (hint, reset):

@@ -54,7 +54,7 @@ def test_a_new_lesson_passes_with_one_line_of_nav(project):
     assert "_template" not in page
     assert "lesson_name" not in page
     course_map = (project / ".cache/generated/course-map.md").read_text()
-    assert "### 2. [Gated unit](gated-unit/index.md)" in course_map
+    assert re.search(r"### \d+\. \[Gated unit\]\(gated-unit/index.md\)", course_map)
 
 
 @pytest.mark.parametrize("name", ["", "Param-Access", "lesson2", "a b", "../x", "-a"])
@@ -114,8 +114,8 @@ def test_the_map_shows_each_lesson_with_the_output_that_it_proves(tmp_path):
     text = hooks.course_map(course.lessons(NAV, tmp_path))
     assert "### 1. [First](first/index.md)" in text
     assert "A claim." in text
-    assert "2\n3\n" in text
-    assert "4" not in text
+    assert "\n3\n" in text
+    assert not {"1", "2", "4"} & set(text.splitlines())
 
 
 def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):

@@ -118,19 +118,18 @@ def course_map(lessons: list[Lesson]) -> str:
                 f"{lesson.meta['proves']}",
                 "",
                 "``` { .text .output .no-copy }",
-                *invariant(lesson.page),
+                invariant(lesson.page),
                 "```",
                 "",
             ]
     return "\n".join(lines)
 
 
-def invariant(text: str) -> list[str]:
-    """Return the last output of the section "Worked example": what a lesson proves."""
+def invariant(text: str) -> str:
+    """Return the last line of output in "Worked example": what a lesson proves."""
     section = attempts.part(text, "Worked example") + "\n"
-    runs = re.findall(r"((?:^ *#>.*\n)+)", section, flags=re.M)
-    last = runs[-1].splitlines() if runs else []
-    return [line.strip().removeprefix("#> ") for line in last]
+    lines = re.findall(r"^ *#> ?(.*)\n", section, flags=re.M)
+    return lines[-1] if lines else ""
 
 
 def record_of(page: Path) -> Path:

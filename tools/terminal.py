@@ -132,27 +132,26 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         "PYTHONPATH": str(ROOT),
     }
     cache = {"NBE_CACHE": str(ROOT / ".cache" / "nbe")}
-    process = subprocess.Popen(
-        command,
-        cwd=work,
-        env={**cache, **os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-    )
-    # A scene that waits for what never comes is an error, not a build without end.
-    limit = threading.Timer(SECONDS, process.kill)
-    limit.start()
-    if scene.then:
-        read_until("Stuck?", process)  # the verdict on the first save
-        save(scene.then, lesson, work)
-        text = read_until("Read |every lesson", process)
-        process.terminate()
-        process.communicate()
-    else:
-        text = process.communicate()[0]
+    pipes = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "encoding": "utf-8",
+    }
+    own = {**cache, **os.environ, **environment}
+    with subprocess.Popen(
+        command, cwd=work, env=own, stdin=subprocess.DEVNULL, **pipes
+    ) as process:
+        # A scene that waits for what never comes is an error, not an endless build.
+        limit = threading.Timer(SECONDS, process.kill)
+        limit.daemon = True
+        limit.start()
+        if scene.then:
+            read_until("Stuck?", process)  # the verdict on the first save
+            save(scene.then, lesson, work)
+            text = read_until("Read |every lesson", process)
+            process.terminate()
+        else:
+            text = process.stdout.read()
     limit.cancel()
     # A terminal has wiped what stands before these: the spinner, the last verdict.
     for wiped in ("\x1b[?25h", "\x1b[2J\x1b[H"):
