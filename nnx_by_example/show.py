@@ -53,7 +53,7 @@ SIGNS = {
     "empty": "░",
 }
 PLAIN = {
-    "passed": "x",
+    "passed": "+",
     "failed": "!",
     "here": ">",
     "open": " ",
