@@ -21,7 +21,7 @@ update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh
 lint: .venv/ready    ## Check style: ruff, typos, Markdown
 	@$(PY) -m pre_commit run --all-files
 
-lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=param-access
+lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=module-list
 	@$(PY) -m tools.lesson "$(NAME)"
 
 lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"

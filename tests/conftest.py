@@ -51,9 +51,9 @@ def project(tmp_path):
             target = tmp_path / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
-    executed = ROOT / ".cache" / "notebooks"  # of the same programs: not run again
-    if executed.exists():
-        shutil.copytree(executed, tmp_path / ".cache" / "notebooks")
+    for done in ("notebooks", "nbe"):  # of the same programs and lessons: not run again
+        if (ROOT / ".cache" / done).exists():
+            shutil.copytree(ROOT / ".cache" / done, tmp_path / ".cache" / done)
     return tmp_path
 
 

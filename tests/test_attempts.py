@@ -23,22 +23,30 @@ LESSONS = course.lessons()
 REPOSITORY = "https://github.com/somebody/fork"
 
 
-def run_cells(text: str, answer: str | None) -> str:
-    """Run a notebook from top to bottom in IPython; return what its last cell prints.
+def run_cells(text: str, answer: str) -> list[str]:
+    """Return what the last cell of a notebook prints: of the stub, then of an answer.
+
+    It runs from top to bottom in IPython. Then, as a learner does, the answer is
+    written into its cell, and that and those below run again.
 
     Args:
       text: the notebook, as it is published.
-      answer: what to write into the cell for the answer; None leaves the stub.
+      answer: what to write into the cell for the answer.
     """
-    shell = InteractiveShell.instance()
-    for cell in nbformat.reads(text, as_version=4).cells:
-        if cell.cell_type == "code":
-            tags = cell.metadata.get("tags", [])
-            source = answer if answer and "answer" in tags else cell.source
+    shell, printed = InteractiveShell.instance(), []
+    cells = [
+        c for c in nbformat.reads(text, as_version=4).cells if c.cell_type == "code"
+    ]
+    tagged = ["answer" in cell.metadata.get("tags", []) for cell in cells]
+    below = cells[tagged.index(True) + 1 :]
+    sources = [cell.source for cell in cells]
+    for run in (sources, [answer, *(cell.source for cell in below)]):
+        for source in run:
             with capture_output() as output:
                 result = shell.run_cell(source)
             result.raise_error()
-    return output.stdout.strip()
+        printed.append(output.stdout.strip())
+    return printed
 
 
 @pytest.fixture(params=LESSONS, ids=lambda lesson: lesson.name)
@@ -49,8 +57,9 @@ def lesson(request):
 
 def test_a_notebook_judges_the_answer_that_is_pasted_into_it(lesson):
     text = attempts.notebook(lesson, "https://example.com/")
-    assert in_process(run_cells, text, lesson.section("solution")) == "passed"
-    assert "still to be written" in in_process(run_cells, text, None)
+    of_stub, of_solution = in_process(run_cells, text, lesson.section("solution"))
+    assert "still to be written" in of_stub
+    assert of_solution == "passed"
 
 
 def test_a_notebook_is_valid_pinned_and_always_the_same(lesson):
