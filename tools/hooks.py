@@ -117,7 +117,7 @@ def course_map(lessons: list[Lesson]) -> str:
                 "",
                 f"{lesson.meta['proves']}",
                 "",
-                "``` { .text .output .no-copy }",
+                "``` { .text .output .proved .no-copy }",
                 invariant(lesson.page),
                 "```",
                 "",

@@ -39,87 +39,85 @@ INPUTS = [  # seed, x, features, factor
 ]
 
 
-def expected_answer(seed, x, features, factor):
-    """Return the right answer, computed without a module."""
-    key, shape = nnx.Rngs(int(seed)).params(), (x.shape[-1], int(features))
-    before = (x @ nnx.initializers.lecun_normal()(key, shape)).sum()
-    return jnp.array([before, before * factor, 1.0])
+def wrong_answer(answer, seed, x, features, factor):
+    """Return what was expected, what came, and what to do next; or None."""
+    plain = "Return `jnp.array([before, after, leaves])`, without a cast."
+    if (shape := getattr(answer, "shape", type(answer).__name__)) != (3,):
+        return "an array of shape (3,)", shape, plain
+    if not jnp.issubdtype(answer.dtype, jnp.floating):
+        return "numbers of dtype float32", answer.dtype, plain
+    key, size = nnx.Rngs(int(seed)).params(), (x.shape[-1], int(features))
+    before = (x @ nnx.initializers.lecun_normal()(key, size)).sum()
+    right = jnp.array([before, before * factor, 1.0])
+    if not (same := jnp.isclose(answer, right, atol=1e-4)).all():
+        number = ["sum before the write", "sum after the write", "count of leaves"]
+        return right, answer, f"Look at the {number[same.argmin()]}."
 
 
-def watch(candidate, inputs, change=lambda layer: None):
-    """Return the answer, each layer seen, and each kernel that is scaled in place."""
+def watch(candidate, case, twisted=False):
+    """Return the answer, each sight of a layer, and each kernel scaled in place.
+
+    A layer is seen when it is built and when it is called. A twisted one has another
+    kernel and one Param more, and multiplies `x` by the square of its kernel.
+    """
     seen, init, call = [], nnx.Linear.__init__, nnx.Linear.__call__
 
-    def see(layer, event):
+    def see(layer):
         if not isinstance(kernel := layer.kernel[...], jax.core.Tracer):
-            seen.append((layer, layer.kernel, kernel, event))
+            seen.append((layer, layer.kernel, kernel))
 
-    def built(layer, *args, **kwargs):
-        init(layer, *args, **kwargs)
-        change(layer)
-        see(layer, "built")
+    def built(layer, *args, **options):
+        init(layer, *args, **options)
+        if twisted:
+            layer.kernel[...] += 1.0 + len(seen)  # no two layers are equal
+            layer.extra = nnx.Param(jnp.zeros(1))
+        see(layer)
 
-    def called(layer, *args, **kwargs):
-        see(layer, "called")
-        return call(layer, *args, **kwargs)
+    def called(layer, inputs):
+        see(layer)
+        return inputs @ layer.kernel[...] ** 2 if twisted else call(layer, inputs)
 
     with jax.disable_jit(), patch.multiple(nnx.Linear, __init__=built, __call__=called):
-        answer = candidate(*inputs)
-    same = [(param, k) for layer, param, k, _ in seen if layer.kernel is param]
-    return answer, seen, [k for p, k in same if jnp.allclose(p[...], k * inputs[-1])]
+        answer = candidate(*case)
+    scaled = [old for m, _, old in seen if jnp.allclose(m.kernel[...], old * case[-1])]
+    return answer, seen, scaled
 
 
-def unmoved(candidate, seed, x, features, factor):
-    """Return which number stays when the layer is another one, or None."""
-
-    def change(layer):  # the kernel's square is applied, and there is one Param more
-        layer.dot_general = lambda x, kernel, *_, **__: x @ kernel**2
-        layer.extra = nnx.Param(jnp.zeros(1))
-
-    try:
-        answer, _, [kernel, *_] = watch(candidate, (seed, x, features, factor), change)
-    except Exception:  # the candidate compares what it computes itself
-        return None
-    right = [(x @ kernel**n).sum() * jnp.array([1, factor**n]) for n in (1, 2)]
-    if not any(jnp.allclose(answer[:2], sums, atol=1e-3) for sums in right):
-        return "a sum is not the layer's: call it before and after the write"
-    if answer[2] < 2:
-        return "with one nnx.Param more in the layer, the third number stays 1"
-
-
-def missing_idea(candidate, inputs):
-    """Return how the kernel is not scaled in place, or None."""
-    _, seen, scaled = watch(candidate, inputs)
-    if sum(event == "built" for *_, event in seen) > 1:
-        return "several layers are built\n  next:     Build one: it gives both sums."
-    if scaled:
-        return unmoved(candidate, *inputs)
-    for layer, param, *_ in seen:
+def missing_idea(candidate, case):
+    """Return what right numbers lack, and what to do next; or None."""
+    (_, x, _, factor), write = case, "Write to `model.kernel[...]`."
+    _, seen, scaled = watch(candidate, case)
+    for layer, param, _ in seen:
         if layer.kernel is not param:
-            return f"the kernel is a new object, of type {type(layer.kernel).__name__}"
-    if any(layer is not seen[0][0] for layer, *_ in seen):
-        return "another module is scaled, and the first keeps its kernel"
-    return "no nnx.Linear has a scaled kernel: write into its Param"
+            kind = type(layer.kernel).__name__
+            return f"the Param is replaced: `kernel` ends with type {kind}", write
+    if not scaled:
+        return "no nnx.Linear is scaled in place", write
+    try:
+        answer, _, scaled = watch(candidate, case, twisted=True)
+    except Exception:  # the candidate checks its own numbers
+        return None
+    outputs = [(x @ k**n, factor**n) for k in scaled for n in (1, 2)]  # 2: called
+    sums = [y.sum() * jnp.array([1, scale]) for y, scale in outputs]
+    if not any(jnp.allclose(answer[:2], pair, rtol=1e-4) for pair in sums):
+        return "a sum does not follow the kernel", "Call the layer on `x` for each sum."
+    if answer[2] != 2:
+        count = "Count the leaves of `nnx.state(model, nnx.Param)`."
+        return "with one Param more in the layer, the count is not 2", count
 
 
 def check(candidate, inputs=INPUTS):
     """Return "passed", or the first thing that is wrong with `candidate`."""
     for case in inputs:
-        answer, right, wrong = candidate(*case), expected_answer(*case), None
+        answer = candidate(*case)
         if answer is None:
             return "got None: the body, or its return, is still to be written"
-        if (shape := getattr(answer, "shape", type(answer).__name__)) != (3,):
-            wrong = f"an array of shape (3,), not {shape}"
-        elif not jnp.issubdtype(answer.dtype, jnp.floating):
-            wrong = f"numbers of dtype float32, not {answer.dtype}"
-        elif not jnp.allclose(answer, right, atol=1e-4):
-            wrong = str(right)
-        if wrong:
+        if wrong := wrong_answer(answer, *case):
             call = f"{case[0]}, jnp.array({case[1].tolist()}), {case[2]}, {case[3]}"
-            called = f"{candidate.__name__}({call})"
-            return f"{called}\n  expected: {wrong}\n  got:      {answer}"
+            lines = "{}({})\n  expected: {}\n  got:      {}\n  next:     {}"
+            return lines.format(candidate.__name__, call, *wrong)
     if missing := missing_idea(candidate, inputs[0]):
-        return f"numbers right, idea missing: {missing}"
+        return "numbers right, idea missing: {}\n  next:     {}".format(*missing)
     return "passed"
     # --8<-- [end:check]
 
@@ -238,12 +236,6 @@ def output_scaled(seed, x, features, factor):
     return report(model(x), model(x) * factor, count(model))
 
 
-def copy_scaled(seed, x, features, factor):
-    model = build(seed, x, features)
-    scaled = jax.tree.map(lambda kernel: kernel * factor, model)
-    return report(model(x), scaled(x), count(scaled))
-
-
 def counted_too_early(seed, x, features, factor):
     model = build(seed, x, features)
     before, leaves = model(x), count(model)
@@ -260,10 +252,32 @@ def sum_by_formula(seed, x, features, factor):
     return report(before, before * factor, leaves)
 
 
+def swapped(seed, x, features, factor):
+    return param_access(seed, x, features, factor)[jnp.array([1, 0, 2])]
+
+
+def means(seed, x, features, factor):
+    model = build(seed, x, features)
+    before = model(x).mean()
+    model.kernel[...] *= factor
+    return report(before, model(x).mean(), count(model))
+
+
+def seed_uncast(seed, x, features, factor):
+    model = nnx.Linear(x.shape[-1], int(features), use_bias=False, rngs=nnx.Rngs(seed))
+    return report(model(x), model(x) * factor, count(model))
+
+
+def features_uncast(seed, x, features, factor):
+    rngs = nnx.Rngs(int(seed))
+    model = nnx.Linear(x.shape[-1], features, use_bias=False, rngs=rngs)
+    return report(model(x), model(x) * factor, count(model))
+
+
 MISTAKES = {
-    attribute_assigned: "The attribute is an array now: write to `model.kernel[...]`.",
+    attribute_assigned: "No Param is left: write to `model.kernel[...]` instead.",
     operator_on_the_param: "A Param has no `*=`: put `[...]` behind it.",
-    local_array_changed: "Your local array is scaled: write it back to the Param.",
+    local_array_changed: "Both sums are equal: write to the Param, then call again.",
     array_written_to: "A JAX array is immutable: write to the Param it came from.",
     first_row_scaled: "One row is scaled: `[...]` means the whole kernel.",
     factor_cast: "The factor is no integer: do not cast it.",
@@ -274,11 +288,14 @@ MISTAKES = {
     scaled_too_early: "Both sums come after the write: take the first before it.",
     with_bias: "The bias is a second Param: pass `use_bias=False`.",
     first_axis: "The last axis of `x` holds the features: use `x.shape[-1]`.",
-    output_scaled: "Scale the kernel in the module, not what goes in or comes out.",
-    copy_scaled: "Write into the first module instead of making another one.",
+    output_scaled: "Scale the kernel that the module holds, and let it stay.",
     counted_too_early: "An array has replaced the Param: write to the Param instead.",
     one_by_hand: "Count the leaves of `nnx.state(model, nnx.Param)`.",
-    sum_by_formula: "Call the layer again instead of multiplying its first sum.",
+    sum_by_formula: "Get both sums from one layer, called on `x`: no formula.",
+    swapped: "The order is before, after: you return the sum after the write first.",
+    means: "Take the sum of the output, not its mean.",
+    seed_uncast: "The seed arrives as a float: pass `int(seed)`.",
+    features_uncast: "The size arrives as a float: pass `int(features)`.",
 }
 
 

@@ -98,7 +98,7 @@ def check(candidate, inputs=INPUTS):
         if wrong:
             call = f"{candidate.__name__}({seed}, {draws})"
             said = f"{call}\n  expected: {wrong}\n  got:      {answer}"
-            return f"{said}\n  next:     {hint}" if hint else said
+            return f"{said}\n  next:     {hint}"
     if missing := missing_idea(candidate):
         return f"numbers right, idea missing: {missing}"
     return "passed"
