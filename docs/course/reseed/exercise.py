@@ -36,30 +36,27 @@ INPUTS = [  # seed, x, rate
 ]
 
 
-def first_output(layer_key, x, rate):
-    """Return the first output of a layer with this key, computed without a layer."""
-    kept = jax.random.bernoulli(jax.random.fold_in(layer_key, 0), 1 - rate, x.shape)
-    return jnp.where(kept, x / (1 - rate), 0.0)
-
-
 def expected_row(seed, x, rate):
-    """Return both rows of the answer: they are equal."""
+    """Return both rows of the answer, for they are equal, computed without a layer."""
     layer_key = jax.random.fold_in(jax.random.key(int(seed)), 0)  # the forked stream's
-    return first_output(layer_key, x, rate)
+    draw_key = jax.random.fold_in(layer_key, 0)
+    return jnp.where(
+        jax.random.bernoulli(draw_key, 1 - rate, x.shape), x / (1 - rate), 0
+    )
 
 
-def run(candidate, inputs, other_key, numbered):
-    """Return the answer of a run with other layers, and the keys given to calls."""
+def run(candidate, inputs, numbered):
+    """Return the answer of a run with altered layers, and the keys given to calls."""
     given, init, call = [], nnx.Dropout.__init__, nnx.Dropout.__call__
 
     def init_with_other_key(self, *args, **kwargs):
         init(self, *args, **kwargs)
-        if self.rngs is not None:
-            self.rngs.key[...] = other_key  # only a reseeded layer leaves this key
+        if self.rngs is not None and not numbered:
+            self.rngs.key[...] = jax.random.key(99)  # reseeding replaces it
 
-    def numbered_call(self, inputs, **kwargs):  # call 0 is times 1, call 1 times 2
-        given.append(kwargs.get("rngs"))
-        return call(self, inputs, **kwargs) * (len(given) if numbered else 1)
+    def numbered_call(self, inputs, **kwargs):  # the first output is doubled, the
+        given.append(kwargs.get("rngs"))  # second tripled, and so on
+        return call(self, inputs, **kwargs) * (len(given) + 1 if numbered else 1)
 
     with (
         patch.object(nnx.Dropout, "__init__", init_with_other_key),
@@ -74,28 +71,19 @@ def run(candidate, inputs, other_key, numbered):
 
 def missing_idea(candidate, inputs):
     """Return what shows that the layer is not reseeded, or None."""
-    other_key = jax.random.key(99)
-    answer, given = run(candidate, inputs, other_key, numbered=False)
+    row = expected_row(*inputs)
+    answer, given = run(candidate, inputs, numbered=False)
     if len(given) < 2:
-        return f"calls of the layer: {len(given)}; call it, reseed it, call it again"
+        return f"calls of nnx.Dropout: {len(given)}; call it, reseed it, call it again"
     if any(isinstance(key, jax.Array) for key in given):
-        return "a key is passed at the call: let the layer draw from its stream"
-    seeded, other = expected_row(*inputs), first_output(other_key, *inputs[1:])
-    if answer is not None and not jnp.allclose(answer[1], seeded, atol=1e-5):
-        return "the second row is not drawn from the seed again: nnx.reseed sees to it"
-    answer, given = run(candidate, inputs, other_key, numbered=True)
+        return "a key is passed at the call: let the layer draw from its own stream"
+    if answer is not None and not jnp.allclose(answer[1], row, atol=1e-5):
+        return "the second row is not drawn from the seed again, as after nnx.reseed"
+    answer, given = run(candidate, inputs, numbered=True)
     if answer is not None:
-        of_call = [
-            {
-                i
-                for i in range(1, len(given) + 1)
-                for y in (seeded, other)
-                if jnp.allclose(row, i * y, atol=1e-5)
-            }
-            for row in answer
-        ]
-        if not all(of_call) or of_call[0] == of_call[1]:
-            return "the two rows are not the outputs of two calls"
+        times = [round(float(jnp.abs(y).sum() / jnp.abs(row).sum())) for y in answer]
+        if min(times) < 2 or times[0] == times[1]:
+            return "the rows are not the outputs of two calls: stack the outputs"
 
 
 def check(candidate, inputs=INPUTS):
@@ -248,6 +236,19 @@ def built_again(seed, x, rate):
     return jnp.stack([layer(seed, rate)(x), layer(seed, rate)(x)])
 
 
+def key_at_the_call(seed, x, rate):
+    key = nnx.Rngs(dropout=int(seed)).fork().dropout()
+    model = nnx.Dropout(rate)
+    return jnp.stack([model(x, rngs=key), model(x, rngs=key)])
+
+
+def called_in_vain(seed, x, rate):
+    model = layer(seed, rate)
+    nnx.reseed(model, dropout=int(seed))
+    y, _ = model(x), model(x)
+    return jnp.stack([y, y])
+
+
 def first_row_twice(seed, x, rate):
     y = layer(seed, rate)(x)
     return jnp.stack([y, y])
@@ -255,8 +256,8 @@ def first_row_twice(seed, x, rate):
 
 MISTAKES = {
     another_stream: (
-        "The second row is the next draw: nothing was reseeded. Name the stream that "
-        "the layer holds: `nnx.reseed(model, dropout=...)`."
+        "The second row is the next draw. Between the calls, reseed the layer's own "
+        "stream, by its name: `model.rngs.tag`."
     ),
     reseeded_to_zero: "The layer is reseeded to 0: give it `int(seed)`.",
     reseeded_to_the_next_seed: "Reseed to the same seed: another one, another mask.",
@@ -281,8 +282,13 @@ MISTAKES = {
     three_rows: "Two rows: the first output, and the one after `nnx.reseed`.",
     linen_with_one_key: "This is Linen's layer and its key: build `nnx.Dropout`.",
     numbers_of_the_page: "These are the numbers of the page: compute them.",
-    built_again: "Do not build the layer again: give it the seed with `nnx.reseed`.",
-    first_row_twice: "Both rows are one output: reseed the layer and call it again.",
+    built_again: (
+        "The second row must be the layer's output after `nnx.reseed`: a new layer, a "
+        "copied row, an old state or a counter at 0 never takes the seed."
+    ),
+    first_row_twice: "One call fills no two rows: reseed the layer and call it again.",
+    called_in_vain: "Stack what the two calls return: no row is copied or by hand.",
+    key_at_the_call: "Passing the key is Linen's way: reseed the layer's own stream.",
 }
 
 
@@ -340,7 +346,28 @@ def a_clone_reseeded(seed, x, rate):
     return jnp.stack([first, twin(x)])
 
 
+def with_an_assertion(seed, x, rate):
+    model = layer(seed, rate)
+    first = model(inputs=x)
+    nnx.reseed(model, dropout=int(seed))
+    second = model(inputs=x)
+    assert jnp.array_equal(first, second)
+    return jnp.stack([first, second])
+
+
+def reseeded_in_jit(seed, x, rate):
+    @nnx.jit
+    def both(model, x):
+        first = model(x)
+        nnx.reseed(model, dropout=int(seed))
+        return jnp.stack([first, model(x)])
+
+    return both(layer(seed, rate), x)
+
+
 ALSO_RIGHT = [
+    with_an_assertion,
+    reseeded_in_jit,
     reseeded_before_both,
     to_a_key,
     default_stream,
