@@ -42,7 +42,7 @@ from unittest.mock import patch
 import jax
 
 INPUTS = [  # x[batch, features], momentum, calls
-    (jnp.array([[1.0, 2.0, 3.0], [3.0, 4.0, 8.0]]), 0.5, 3.0),
+    (jnp.array([[7.0, 10.0, 20.0], [9.0, 22.0, 28.0]]), 0.5, 3.0),
     (jnp.array([[0.75], [-2.0]]), 0.9, 4.0),
 ]
 
@@ -56,72 +56,56 @@ def expected_sums(x, momentum, calls, added=0.0):
     return jnp.array(sums[1:])
 
 
-def contents(module):
-    """Return the type and the value of each part of a module, by name."""
-    parts = [(".".join(map(str, path)), part) for path, part in nnx.iter_graph(module)]
-    return {n: (type(p), getattr(p, "get_value", lambda p=p: p)()) for n, p in parts}
+def state_of(module):
+    """Return each Variable but the params, and a flat copy of its value, by path."""
+    return {
+        path: (part, jnp.array(part.get_value()).ravel())
+        for path, part in nnx.iter_graph(module)
+        if isinstance(part, nnx.Variable) and not isinstance(part, nnx.Param)
+    }
 
 
-def judge_call(old, new, x, momentum):
-    """Return the means that a call has written, and in words all that it changed."""
-    means, changes = [], []
-    for name in [name for name in new if "_pytree" not in name]:
-        (was, before), (kind, value) = old.get(name, (type(None), None)), new[name]
-        if value is not before:
-            changes.append(
-                f"{name}: {was.__name__} {before} -> {kind.__name__} {value}"
-            )
-            state = was is kind is not nnx.Param and issubclass(kind, nnx.Variable)
-            if state and jnp.size(value) == x.shape[1]:
-                wanted = momentum * before + (1 - momentum) * x.mean(axis=0)
-                means += [value] * bool(jnp.allclose(value, wanted))
-    return means, ", ".join(changes) or "nothing"
-
-
-def missing_idea(candidate, inputs):
-    """Return what the module lacks although the numbers are right, or None.
-
-    Before each call, 1 is added to the means that the call before it has written.
-    """
-    built, calls, construct = [], [], type(nnx.Module).__call__
+def missing_idea(candidate, x, momentum, calls):
+    """Return what the module lacks although the numbers are right, or None."""
+    means, about, construct = [], ["none is called"], type(nnx.Module).__call__
 
     def build(cls, *args, **kwargs):
         def call(module, *args, **kwargs):
-            for _, part in nnx.iter_graph(module):
-                means = calls[-1][1] if calls and isinstance(part, nnx.Variable) else []
-                if any(jnp.array_equal(part.get_value(), mean) for mean in means):
-                    part.set_value(part.get_value() + 1)
-            old, output = contents(module), cls.__call__(module, *args, **kwargs)
-            calls.append((cls, *judge_call(old, contents(module), *inputs[:2])))
+            # Add 1 to what the last call has written.
+            for variable, value in state_of(module).values():
+                if any(jnp.array_equal(value, mean) for mean in means[-1:]):
+                    variable.set_value(variable.get_value() + 1)
+            old, output = state_of(module), cls.__call__(module, *args, **kwargs)
+            for path, (_, value) in state_of(module).items():
+                if path in old and value.size == x.shape[1]:
+                    wanted = momentum * old[path][1] + (1 - momentum) * x.mean(axis=0)
+                    means.extend([value] * bool(jnp.allclose(value, wanted)))
+            parts = [f"{k}: {type(v).__name__}" for k, v in vars(module).items()]
+            about.append("it has " + ", ".join(p for p in parts if p[0] != "_"))
             return output
 
-        built.append(cls)
-        methods = {} if cls.__module__.startswith("flax.") else {"__call__": call}
-        watched = type(cls)(cls.__name__, (cls,), methods) if methods else cls
+        own = not cls.__module__.startswith("flax.")
+        watched = type(cls)(cls.__name__, (cls,), {"__call__": call}) if own else cls
         return construct(watched, *args, **kwargs)
 
     try:
         with jax.disable_jit(), patch.object(type(nnx.Module), "__call__", build):
-            answer = candidate(*inputs)
+            answer = candidate(x, momentum, calls)
     except Exception:  # the candidate uses its module in a way that hides it
         return None
-    if not calls:
-        names = ", ".join(sorted({cls.__name__ for cls in built})) or "none"
-        return f"no module that you wrote is called; modules built: {names}"
-    for cls, means, changes in calls:
-        if not means:
-            return f"a call keeps no mean in an nnx.Variable; it changes {changes}"
-        if (count := built.count(cls)) > 1:
-            return f"{count} modules are built: build one, and call it again"
-    wanted = expected_sums(*inputs, added=1.0)
+    if not means:
+        box = "a Variable that is no Param"
+        return f"no module writes the mean to {box} when called ({about[-1]})"
+    wanted = expected_sums(x, momentum, calls, added=1.0)
     if not jnp.allclose(answer, wanted):
         return f"with 1 added to the mean between calls: {answer}, not {wanted}"
 
 
 def check(candidate, inputs=INPUTS):
     """Return "passed", or the first thing that is wrong with `candidate`."""
-    for case in inputs:
-        answer, expected, wrong = candidate(*case), expected_sums(*case), None
+    for x, momentum, calls in inputs:
+        answer, wrong = candidate(x, momentum, calls), None
+        expected = expected_sums(x, momentum, calls)
         if answer is None:
             return "got None: the body, or its return, is still to be written"
         if (shape := getattr(answer, "shape", type(answer).__name__)) != expected.shape:
@@ -129,11 +113,12 @@ def check(candidate, inputs=INPUTS):
         elif not jnp.allclose(answer, expected, atol=1e-5):
             wrong = str(expected)
         if wrong:
-            x, momentum, calls = case
             call = f"{candidate.__name__}(jnp.array({x.tolist()}), {momentum}, {calls})"
             return f"{call}\n  expected: {wrong}\n  got:      {answer}"
-    if missing := missing_idea(candidate, inputs[0]):
-        advice = "let `__call__` read and write `self.mean[...]`; call one module"
+    if missing := missing_idea(candidate, *inputs[0]):
+        advice = (
+            "let `__call__` read and write `self.mean[...]`, a mean for each feature"
+        )
         return f"numbers right, idea missing: {missing}\n  next:     {advice}"
     return "passed"
     # --8<-- [end:check]
@@ -144,7 +129,6 @@ def check(candidate, inputs=INPUTS):
 import numpy as np
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (jnp.array([[0.5, -1.0, 2.0], [1.5, 2.5, -3.0]]), 0.0, 3.0),
     (jnp.array([[1.25, -0.5, 3.0]]), 0.6, 1.0),
     (jnp.array([[0.5, 2.0], [1.5, -4.0], [2.5, 3.5]]), 0.75, 4.0),
 ]
@@ -185,16 +169,8 @@ def made(name, mean=nnx.Variable, call=average):
 
 
 def given(name, change):
-    """Return a right attempt that takes the inputs `change(x, momentum, calls)`."""
+    """Return the attempt that answers rightly for `change(x, momentum, calls)`."""
     return named(name, lambda *inputs: running_average(*change(*inputs)))
-
-
-def answered(name, change):
-    """Return the attempt that returns `change(sums)` of the right sums."""
-    return named(name, lambda *inputs: change(running_average(*inputs)))
-
-
-# What a call may do wrong.
 
 
 def assigns(self, x):
@@ -208,12 +184,6 @@ def multiplies_in_place(self, x):
     return self.mean[...]
 
 
-def returns_the_old_mean(self, x):
-    old = self.mean[...]
-    average(self, x)
-    return old
-
-
 def returns_the_variable(self, x):
     average(self, x)
     return self.mean
@@ -221,10 +191,6 @@ def returns_the_variable(self, x):
 
 def averages_the_wrong_axis(self, x):
     return average(self, x.T)
-
-
-def averages_all(self, x):
-    return average(self, jnp.full_like(x, x.mean()))
 
 
 class CreatesInTheCall(RunningAverage):
@@ -246,16 +212,6 @@ class CountsInAnInt(RunningAverage):
         return x.mean(axis=0) * (1 - self.momentum**self.calls)
 
 
-class WritesAFormula(CountsInAnInt):
-    def __init__(self, features, momentum):
-        super().__init__(features, momentum)
-        self.mean = nnx.Variable(jnp.zeros(features))
-
-    def __call__(self, x):
-        self.mean[...] = super().__call__(x)
-        return self.mean[...]
-
-
 def variables_summed_at_the_end(x, momentum, calls):
     module = RunningAverage(x.shape[-1], momentum)
     outputs = [returns_the_variable(module, x) for _ in range(int(calls))]
@@ -265,11 +221,6 @@ def variables_summed_at_the_end(x, momentum, calls):
 def one_module_for_each_call(x, momentum, calls):
     modules = [RunningAverage(x.shape[-1], momentum) for _ in range(int(calls))]
     return jnp.stack([module(x).sum() for module in modules])
-
-
-def all_calls_again_in_a_new_module(x, momentum, calls):
-    last = [running_average(x, momentum, n + 1)[-1] for n in range(int(calls))]
-    return jnp.stack(last)
 
 
 def updated_outside(x, momentum, calls):
@@ -282,6 +233,19 @@ def updated_outside(x, momentum, calls):
         average(module, x)
         sums.append(module(x).sum())
     return jnp.stack(sums)
+
+
+def means_not_summed(x, momentum, calls):
+    module = RunningAverage(x.shape[-1], momentum)
+    return jnp.stack([module(x) for _ in range(int(calls))])
+
+
+def means_averaged(x, momentum, calls):
+    return means_not_summed(x, momentum, calls).mean(axis=1)
+
+
+def one_call_squeezed(x, momentum, calls):
+    return jnp.squeeze(running_average(x, momentum, calls))
 
 
 def calls_not_cast(x, momentum, calls):
@@ -307,16 +271,16 @@ def numbers_of_the_page(x, momentum, calls):
 MISTAKES = {
     given("momentum_swapped", lambda x, m, c: (x, 1 - m, c)): "`momentum` is what the "
     "old mean keeps; the mean of the batch gets `1 - momentum`.",
-    given("momentum_or_default", lambda x, m, c: (x, m or 0.9, c)): "A momentum of 0.0 "
-    "is a momentum too: `or` replaces it.",
     given("without_old_mean", lambda x, m, c: (x, 0.0, c)): "Every sum is that of the "
     "batch: begin at zeros, keep the old mean, and correct nothing.",
     given("sum_of_the_batch", lambda x, m, c: (x * len(x), m, c)): "Your sums are too "
     "large by the number of rows: take `x.mean(axis=0)`, of shape (features,).",
     given("two_rows", lambda x, m, c: (x[jnp.array([0, -1])], m, c)): "A batch has any "
     "number of rows: `x.mean(axis=0)` takes them all.",
-    made("old_mean", call=returns_the_old_mean): "Return the mean after the update, "
-    "not before it.",
+    named(
+        "before_the_update",
+        lambda *inputs: jnp.append(0.0, running_average(*inputs)[:-1]),
+    ): "Return the mean after the update, not before it.",
     made("wrong_axis", call=averages_the_wrong_axis): "x[batch, features] has the "
     "batch first: take the mean with `axis=0`.",
     made("in_place", call=multiplies_in_place): "A Variable refuses `*=` and `+=`: "
@@ -324,42 +288,27 @@ MISTAKES = {
     variables_summed_at_the_end: "All your outputs are one Variable, which holds the "
     "last mean: return `self.mean[...]`.",
     one_module_for_each_call: "Each of your calls starts from zeros: build one module "
-    "before the loop, and leave out `jax.jit`, which drops what a call writes.",
+    "before the loop. `jax.jit` drops what a call writes; `nnx.jit` keeps it.",
+    means_not_summed: "One number for each call: sum over the features.",
+    means_averaged: "You average over the features: sum over them.",
     calls_not_cast: "`calls` may be a float such as 3.0: cast it with `int`.",
-    answered("squeezed", jnp.squeeze): "One call gives shape (1,): do not squeeze.",
-    answered("a_list", list): "Return an array, not a list: use `jnp.stack`.",
+    one_call_squeezed: "One call gives shape (1,): do not squeeze.",
     numbers_of_the_page: "These are the numbers of the page: compute them.",
-    made("plain_array", lambda zeros: zeros, assigns): "Your mean is a plain array, "
-    "without a type: make it an `nnx.Variable`, and write `self.mean[...]`.",
-    made("replaced_variable", call=assigns): "`self.mean = ...` puts an array in the "
-    "place of the Variable: write `self.mean[...] = ...`.",
+    made("replaced_variable", call=assigns): "Your mean is a bare array: make it an "
+    "`nnx.Variable` in the constructor, and assign to `self.mean[...]`.",
     attempt(CreatesInTheCall): "Create the Variable in the constructor, which knows "
     "`features`; in the first call is Linen's way.",
     made("trained", nnx.Param): "An optimizer trains every `nnx.Param`: keep "
     "statistics in an `nnx.Variable` or `nnx.BatchStat`.",
     attempt(CountsInAnInt): "Your state is a Python int, so every call is another "
     "program to `nnx.jit`: keep the mean in an `nnx.Variable`.",
-    attempt(WritesAFormula): "You write a formula of the number of calls: compute the "
-    "new mean from `self.mean`.",
-    module_for_show: "Your sums do not come from the module: return what its calls "
-    "return.",
-    made("one_mean_for_all", call=averages_all): "Each feature has a mean of its own: "
-    "`x.mean(axis=0)`.",
-    formula: "A formula has no state: write an `nnx.Module` that keeps the mean.",
-    updated_outside: "Move the update into `__call__`: a call alone changes the mean.",
-    all_calls_again_in_a_new_module: "Build one module, and call it `calls` times.",
+    module_for_show: "Compute each new mean from `self.mean`, and return sums of what "
+    "the calls give.",
+    formula: "No module of your own is called: write an `nnx.Module` whose `__call__` "
+    "keeps the mean, and call it.",
+    updated_outside: "Write `momentum * mean + (1 - momentum) * x.mean(axis=0)` to the "
+    "Variable inside `__call__`.",
 }
-
-
-class KeepsSums(RunningAverage):
-    def __init__(self, features, momentum):
-        super().__init__(features, momentum)
-        self.calls, self.sums = 0, nnx.Variable(jnp.zeros(4))
-
-    def __call__(self, x):
-        self.sums[self.calls] = super().__call__(x).sum()
-        self.calls += 1
-        return self.sums[self.calls - 1]
 
 
 class Nested(nnx.Module):
@@ -393,7 +342,8 @@ def with_scan(x, momentum, calls):
 
 
 ALSO_RIGHT = [
-    *map(attempt, (KeepsSums, Nested)),
+    attempt(Nested),
+    made("numpy_zeros", lambda zeros: nnx.Variable(np.array(zeros))),
     made("batch_stat", nnx.BatchStat),
     made("variable_summed_at_once", call=returns_the_variable),
     *(with_numpy, with_nnx_jit, with_scan),
