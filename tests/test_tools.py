@@ -118,6 +118,13 @@ def test_the_map_shows_each_lesson_with_the_output_that_it_proves(tmp_path):
     assert not {"1", "2", "4"} & set(text.splitlines())
 
 
+def test_code_in_a_table_breaks_between_its_names():
+    html = '<code>a.b(c)</code><td><code>nnx.state(model, a["b"])</code> e.g.x</td>'
+    broken = hooks.on_page_content(html, page=None, config=None, files=None)
+    cell = '<td><code>nnx.<wbr>state(<wbr>model, a<wbr>["b"])</code> e.g.x</td>'
+    assert broken == "<code>a.b(c)</code>" + cell
+
+
 def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(hooks, "ROOT", tmp_path)
     monkeypatch.setattr(hooks, "DOCS", tmp_path / "docs")

@@ -57,8 +57,21 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    """Mark the printed outputs, so that they look like output and copy as comments."""
-    return html.replace('<span class="c1">#&gt;', '<span class="c1 printed">#&gt;')
+    """Mark the printed outputs, and let code in tables break between its names.
+
+    The marked lines look like output and copy as comments. On a phone, a name that is too
+    long for its column would break anywhere.
+    """
+    html = html.replace('<span class="c1">#&gt;', '<span class="c1 printed">#&gt;')
+
+    def breakable(code):
+        between = r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")"
+        return re.sub(between, "<wbr>", code[0])
+
+    def cell(found):
+        return re.sub(r"<code>.*?</code>", breakable, found[0])
+
+    return re.sub(r"<td.*?</td>", cell, html)
 
 
 def on_post_page(output, page, config):
