@@ -59,8 +59,8 @@ def on_page_markdown(markdown, page, config, files):
 def on_page_content(html, page, config, files):
     """Mark the printed outputs, and let code in tables break between its names.
 
-    The marked lines look like output and copy as comments. Without its breaks, a name that
-    is too long for its column on a phone would break anywhere.
+    The marked lines look like output and copy as comments. A name that is too long for
+    its column on a phone would break anywhere.
     """
     html = html.replace('<span class="c1">#&gt;', '<span class="c1 printed">#&gt;')
 
