@@ -323,7 +323,7 @@ def test_no_file_of_the_folder_stands_for_one_of_pythons_own(tmp_path, attempt):
         for name in ("random", "tempfile", "jax", "rich"):
             (folder / f"{name}.py").write_text("print('taken')\nwhile True: x = 1\n")
     done = subprocess.run(
-        [Path(sys.executable).with_name("nbe"), "check", "--json"],
+        [Path(sys.executable).with_name("nbe"), "check", LESSON.name, "--json"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -600,7 +600,7 @@ def test_two_checks_at_once_agree(tmp_path, attempt):
     attempt(SOLUTION)
     checks = [
         subprocess.Popen(
-            [sys.executable, "-m", "nnx_by_example", "check"],
+            [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
@@ -620,7 +620,7 @@ def test_an_ended_check_leaves_nothing_behind(tmp_path, attempt, number, status,
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "nnx_by_example", "check"],
+        [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
