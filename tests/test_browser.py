@@ -1,11 +1,13 @@
 """The site in a real browser: what a reader sees, presses, copies and pastes."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 LESSON = "course/call-vs-init/"
 PROGRAM = "examples/diabetes_regression/"
@@ -147,9 +149,8 @@ def test_the_checks_of_every_page_can_fail(open_page, site):
 def test_search_finds_the_function_of_the_problem(open_page):
     page = open_page("", viewport={"width": 1280, "height": 900})
     page.locator("input.md-search__input").press_sequentially("call_vs_init_forward")
-    first = page.locator(".md-search-result__link").first
-    first.wait_for()
-    assert LESSON in first.get_attribute("href")
+    first = page.locator(".md-search-result__link").first  # results follow each letter
+    expect(first).to_have_attribute("href", re.compile(LESSON), timeout=20_000)
 
 
 def test_tabs_switch_by_keyboard(open_page):
