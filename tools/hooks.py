@@ -65,7 +65,8 @@ def on_page_content(html, page, config, files):
     html = html.replace('<span class="c1">#&gt;', '<span class="c1 printed">#&gt;')
 
     def breakable(code):
-        between = r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")"
+        # after a dot, bracket or underscore; before a key; between the words of a name
+        between = r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])"
         return re.sub(between, "<wbr>", code[0])
 
     def cell(found):
