@@ -117,9 +117,6 @@ def test_every_page_is_whole_accessible_and_fits(open_page, site):
     for path in [*site.pages(), "404.html"]:
         page = open_page(path, viewport=PHONE)
         unfold(page)
-        elsewhere = [url for url in page.requested if not url.startswith(site.url)]
-        assert not elsewhere, f"{path} asks another host: {elsewhere}"
-        assert not page.failures, f"{path}: {page.failures}"
         for system, scheme in SCHEMES.items():  # the page follows the system at once
             page.emulate_media(color_scheme=system)
             page.wait_for_selector(f"body[data-md-color-scheme={scheme}]")
@@ -129,6 +126,9 @@ def test_every_page_is_whole_accessible_and_fits(open_page, site):
             assert not found.violations_count, report
         for width in (390, 768):
             assert not too_wide(page, width), f"{path}: {too_wide(page, width)}"
+        elsewhere = [url for url in page.requested if not url.startswith(site.url)]
+        assert not elsewhere, f"{path} asks another host: {elsewhere}"
+        assert not page.failures, f"{path}: {page.failures}"
         page.context.close()
 
 

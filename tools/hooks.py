@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
 DOCS = ROOT / "docs"
 
+# In code: after a dot, bracket or underscore, before a key, between words of a name.
+BREAK = re.compile(r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
+
 
 @event_priority(100)
 def on_config(config):
@@ -64,15 +67,10 @@ def on_page_content(html, page, config, files):
     """
     html = html.replace('<span class="c1">#&gt;', '<span class="c1 printed">#&gt;')
 
-    def breakable(code):
-        # after a dot, bracket or underscore; before a key; between the words of a name
-        between = r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])"
-        return re.sub(between, "<wbr>", code[0])
-
     def cell(found):
-        return re.sub(r"<code>.*?</code>", breakable, found[0])
+        return re.sub("<code>.*?</code>", lambda c: BREAK.sub("<wbr>", c[0]), found[0])
 
-    return re.sub(r"<td.*?</td>", cell, html)
+    return re.sub("<td.*?</td>", cell, html)
 
 
 def on_post_page(output, page, config):

@@ -132,14 +132,14 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         "PYTHONPATH": str(ROOT),
     }
     cache = {"NBE_CACHE": str(ROOT / ".cache" / "nbe")}
-    pipes = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "encoding": "utf-8",
-    }
-    own = {**cache, **os.environ, **environment}
     with subprocess.Popen(
-        command, cwd=work, env=own, stdin=subprocess.DEVNULL, **pipes
+        command,
+        cwd=work,
+        env={**cache, **os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
     ) as process:
         # A scene that waits for what never comes is an error, not an endless build.
         limit = threading.Timer(SECONDS, process.kill)
