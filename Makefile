@@ -21,8 +21,11 @@ update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh
 lint: .venv/ready    ## Check style: ruff, typos, Markdown
 	@$(PY) -m pre_commit run --all-files
 
-lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=module-list
+lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=jit-state
 	@$(PY) -m tools.lesson "$(NAME)"
+
+cost: .venv/ready    ## Measure anew what a call costs, for the figures of the site
+	@$(PY) -m examples.cost.measure
 
 lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"
 	@$(PY) -m uv pip compile -q $(if $(ONLY),$(ONLY:%=--upgrade-package %),--upgrade) --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
@@ -31,4 +34,4 @@ lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make 
 	@sh tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help serve site test update lint lesson lock
+.PHONY: help serve site test update lint lesson cost lock

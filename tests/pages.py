@@ -83,9 +83,10 @@ def all_pages() -> list[Path]:
     """
     pages = hooks.pages()
     run = [*pages, *hooks.DOCS.glob("course/*/exercise.py")]
-    for folder in (hooks.DOCS, hooks.ROOT / "examples"):
+    run += hooks.EXAMPLES.glob("cost/*.py")  # by tests/test_cost.py
+    for folder in (hooks.DOCS, hooks.EXAMPLES):
         for path in folder.rglob("*"):
-            known = path in run or path.suffix in {".svg", ".css", ".pyc"}
+            known = path in run or path.suffix in {".svg", ".css", ".pyc", ".json"}
             if path.is_file() and not known and path.name[0] != ".":
                 raise PageError(f"{shown_path(path)}: the doc-tests do not look here")
             if path.suffix == ".py" and "```" in path.read_text("utf-8"):

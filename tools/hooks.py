@@ -16,11 +16,12 @@ from mkdocs.structure.files import File
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import attempts, notebooks, terminal
+from tools import attempts, cost, notebooks, terminal
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
 DOCS = ROOT / "docs"
+EXAMPLES = ROOT / "examples"
 
 # In code: after a dot, bracket or underscore, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
@@ -30,7 +31,7 @@ BREAK = re.compile(r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[
 def on_config(config):
     """Execute what changed in `examples/` before mkdocs-jupyter looks for notebooks."""
     try:
-        notebooks.execute_all(ROOT / "examples", CACHE / "notebooks")
+        notebooks.execute_all(EXAMPLES, CACHE / "notebooks")
     except notebooks.NotebookError as error:
         raise PluginError(str(error)) from None
     return config
@@ -98,7 +99,7 @@ def on_pre_page(page, config, files):
 
 
 def generate(config) -> None:
-    """Write what pages include: map, figures, links to notebooks, terminal pictures."""
+    """Write what pages include: map, figures, links to notebooks, pictures, costs."""
     lessons, repository = course.lessons(config["nav"], DOCS), config["repo_url"]
     template = Lesson("_template", 0, "", DOCS / "course" / "_template")
     texts = {
@@ -114,6 +115,7 @@ def generate(config) -> None:
         if not target.exists() or target.read_text("utf-8") != text:
             target.write_text(text, "utf-8")
     terminal.draw_all(CACHE / "generated" / "terminal")
+    cost.draw_all(CACHE / "generated" / "cost")
 
 
 def course_map(lessons: list[Lesson]) -> str:
@@ -150,10 +152,11 @@ def record_of(page: Path) -> Path:
 
 
 def fingerprint(page: Path) -> str:
-    """Return a hash of a page, of what it includes from docs, and of its tests."""
+    """Return a hash of a page, of the code that it includes, and of its tests."""
     text = page.read_bytes()
     included = re.findall(rb'--8<-- "([^":]+)', text)
-    files = [DOCS / name.decode() for name in sorted(set(included))]
+    names = [name.decode() for name in sorted(set(included))]
+    files = [folder / name for name in names for folder in (DOCS, EXAMPLES)]
     files += sorted((ROOT / "tests").glob("*.py"))
     parts = [text, *(file.read_bytes() for file in files if file.is_file())]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
@@ -161,7 +164,7 @@ def fingerprint(page: Path) -> str:
 
 def pages() -> list[Path]:
     """Return every file whose Python is run: pages, programs, README, CONTRIBUTING."""
-    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*.py")]
+    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *EXAMPLES.glob("*.py")]
     return sorted(found)
 
 

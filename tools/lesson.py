@@ -1,4 +1,4 @@
-"""Starts a lesson: `make lesson NAME=module-list` copies the tested template."""
+"""Starts a lesson: `make lesson NAME=jit-state` copies the tested template."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ def create(name: str, course: Path = COURSE) -> Path:
     if not re.fullmatch(r"[a-z]+(-[a-z]+)*", name):
         raise ValueError(
             f"{name!r} cannot name a lesson: use terms of the field, lower case, with "
-            "hyphens, without numbers. For example: make lesson NAME=module-list"
+            "hyphens, without numbers. For example: make lesson NAME=jit-state"
         )
     folder = course / name
     if folder.exists():

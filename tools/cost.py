@@ -1,0 +1,233 @@
+"""Draws what `make cost` measured: plots and tables that pages include.
+
+Everything is made from `examples/cost/measured.json`, and made again when that file or
+its drawing changes. No figure of a page is typed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from tools import notebooks
+
+MEASURED = Path(__file__).parent.parent / "examples" / "cost" / "measured.json"
+# Colours that the page decides; matplotlib is given others in their place.
+NNX, LINEN = "#111111", "#222222"
+MARKERS = "os^D"
+# From the one that asks least of you.
+CONVENIENT = (
+    "nnx.jit",
+    "nnx.jit, graph=False",
+    "nnx.cached_partial",
+    "nnx.jit_partial",
+    "jax.jit, split once",
+    "jax.jit, as_pure",
+)
+AT_MOST = 0.05  # of a step
+STEPS_MS = (1, 10, 100)
+
+
+def draw_all(target: Path, measured: Path = MEASURED) -> None:
+    """Write the plots and tables to the folder `target`, if they are not of today."""
+    sources = [measured, Path(__file__), notebooks.FIGURE_STYLE]
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    state += "".join(version(name) for name in ("flax", "jax", "matplotlib"))
+    kept = target / "state"
+    if kept.exists() and kept.read_text("utf-8") == state:
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    found = json.loads(measured.read_text("utf-8"))
+    texts = {
+        "forward.svg": dots(found["forward"], "Calling the model forward"),
+        "step.svg": dots(found["step"], "A train step"),
+        "cache.svg": curves(found["cache"]),
+        "forward.md": ratios(found["forward"]),
+        "step.md": ratios(found["step"]),
+        "construct.md": times(found["construct"]),
+        "compile.md": compile_times(found["compile"]),
+        "cache.md": cache_sentence(found["cache"]),
+        "advice.md": advice(found["step"]),
+        "about.md": about(found),
+    }
+    for name, text in texts.items():
+        (target / name).write_text(text + "\n", "utf-8")
+    kept.write_text(state, "utf-8")
+
+
+def figure(width: float, height: float):
+    """Return a figure and its axes, in the style of the site."""
+    import matplotlib as mpl  # half a second: only when something is drawn
+    from matplotlib.figure import Figure
+
+    mpl.rc_file(notebooks.FIGURE_STYLE)
+    made = Figure(figsize=(width, height))
+    return made, made.subplots()
+
+
+def as_svg(made, label: str) -> str:
+    """Return a figure as SVG in the page's colours, with `label` for screen readers."""
+    import io
+
+    file = io.StringIO()
+    made.savefig(file, format="svg")
+    svg = notebooks.for_both_schemes(file.getvalue())
+    svg = svg.replace(NNX, "var(--nnx)").replace(LINEN, "var(--linen)")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def dots(found: dict, title: str) -> str:
+    """Return a plot of ratios to Linen: a row for each way, a mark for each model."""
+    sizes, names = list(found), list(next(iter(found.values())))[1:]
+    made, axes = figure(6, 0.9 + 0.42 * len(names))
+    for marker, size in zip(MARKERS, sizes, strict=False):
+        values = [found[size][name]["ratio"] for name in names]
+        axes.plot(values, names, marker, color=NNX, label=size, fillstyle="none")
+    axes.axvline(1, color=LINEN, linestyle="--")
+    axes.text(1, -0.75, "Linen ", color=LINEN, ha="right", weight="bold")
+    axes.set_xscale("log")
+    axes.set_xlim(0.7, None)
+    axes.xaxis.set_major_formatter("{x:g}×")
+    axes.set_xlabel("CPU time, as a multiple of Linen's")
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.2)
+    made.legend(loc="outside upper center", ncols=4, handletextpad=0.1, columnspacing=1)
+    first = sizes[0]
+    worst = max(names, key=lambda name: found[first][name]["ratio"])
+    best = min(names, key=lambda name: found[first][name]["ratio"])
+    label = (
+        f"{title}: CPU time of each way as a multiple of Linen's. With {first}, from "
+        f"{times_as_long(found[first][best])} for {best} to "
+        f"{times_as_long(found[first][worst])} for {worst}. The table has all figures."
+    )
+    return as_svg(made, label)
+
+
+def curves(found: dict) -> str:
+    """Return a plot of CPU time per token, with and without a cache, by length."""
+    lengths = [int(length) for length in found]
+    made, axes = figure(6, 3.2)
+    looks = {"without": ("currentColor", "--"), "with": (NNX, "-")}
+    for name, (color, line) in looks.items():
+        color = notebooks.INK if color == "currentColor" else color
+        values = [found[str(length)][name]["us"] / 1000 for length in lengths]
+        axes.plot(lengths, values, line, marker="o", color=color)
+        axes.text(
+            lengths[-1] * 1.1,
+            values[-1],
+            f"{name}\n{'a' if name == 'without' else 'the'} cache",
+            color=color,
+            va="center",
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("tokens so far")
+    axes.set_ylabel("CPU time of a token, ms")
+    axes.grid(alpha=0.2)
+    return as_svg(made, f"CPU time of one more token. {cache_sentence(found)}")
+
+
+def cache_sentence(found: dict) -> str:
+    """Return what the cache saves at the shortest and at the longest sequence."""
+    (first, few), *_, (last, many) = found.items()
+    return (
+        f"After {int(first):,} tokens, one more costs {times_as_long(few['without'])} "
+        f"as much without the cache as with it; after {int(last):,}, "
+        f"{times_as_long(many['without'])} as much."
+    )
+
+
+def times_as_long(entry: dict) -> str:
+    """Return a ratio as a reader says it: two digits, more only if it is larger."""
+    ratio = entry["ratio"]
+    return f"{ratio:.1f}×" if ratio < 10 else f"{ratio:.0f}×"
+
+
+def duration(entry: dict) -> str:
+    """Return a time with three digits and its unit."""
+    microseconds = entry["us"]
+    if microseconds < 1e3:
+        return f"{microseconds:.3g} µs"
+    if microseconds < 1e6:
+        return f"{microseconds / 1e3:.3g} ms"
+    return f"{microseconds / 1e6:.3g} s"
+
+
+def table(head: list[str], rows: Iterator[list[str]]) -> str:
+    """Return a Markdown table, all but its first column to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def ratios(found: dict) -> str:
+    """Return a table: Linen's times, and the ratio of each way to them."""
+    names = list(next(iter(found.values())))
+    rows = [["Linen", *(duration(found[size]["Linen"]) for size in found)]]
+    for name in names[1:]:
+        cells = (times_as_long(found[size][name]) for size in found)
+        rows.append([f"`{name}`", *cells])
+    return table(["", *found], rows)
+
+
+def times(found: dict) -> str:
+    """Return a table of times, each with its ratio to the first row."""
+    first, *others = next(iter(found.values()))
+    rows = [[first, *(duration(found[size][first]) for size in found)]]
+    for name in others:
+        entries = [found[size][name] for size in found]
+        rows.append([name, *(f"{duration(e)} ({times_as_long(e)})" for e in entries)])
+    return table(["", *found], rows)
+
+
+def compile_times(found: dict) -> str:
+    """Return a table of first calls: what is compiled, by which way."""
+    rows = []
+    for kind, functions in next(iter(found.values())).items():
+        for name in functions:
+            entries = [found[size][kind][name] for size in found]
+            linen = name == "Linen"
+            cells = (duration(e) if linen else times_as_long(e) for e in entries)
+            rows.append([f"{kind}, {name if linen else f'`{name}`'}", *cells])
+    return table(["", *found], rows)
+
+
+def advice(found: dict) -> str:
+    """Return a table: by duration of a step and model, the way that asks least.
+
+    A way is good enough if what it adds to Linen's step is at most 5 % of the step.
+    """
+    sizes = [size for size in found if size != "transformer"]
+    rows = []
+    for ms in STEPS_MS:
+        cells = [good_enough(found[size], ms) for size in sizes]
+        rows.append([f"{ms} ms", *(f"`{name}`" for name in cells)])
+    return table(["a step takes", *sizes], rows)
+
+
+def good_enough(entries: dict, step_ms: float) -> str:
+    """Return the most convenient way that adds at most 5 % to a step."""
+    for name in CONVENIENT:
+        added = entries[name]["us"] - entries["Linen"]["us"]
+        if added <= AT_MOST * step_ms * 1000:
+            return name
+    return CONVENIENT[-1]
+
+
+def about(found: dict) -> str:
+    """Return when, where and with which versions the figures were measured."""
+    names = ("flax", "jax")
+    measured = ", ".join(f"{name} {found['versions'][name]}" for name in names)
+    text = (
+        f"Measured on {found['date']} with {measured}, Python {found['python']}, on "
+        f"{found['machine']}, in {found['rounds']} rounds."
+    )
+    now = ", ".join(f"{name} {version(name)}" for name in names)
+    if now != measured:
+        text += (
+            '\n\n!!! warning "Measured on other releases"\n\n'
+            f"    The pages are verified on {now}."
+        )
+    return text
