@@ -3,6 +3,9 @@ PY := .venv/bin/python
 # We know: the theme has a successor. CONTRIBUTING says what a move would take.
 export NO_MKDOCS_2_WARNING := 1
 
+# They go first: the site shows what their run has counted.
+PAGES := tests/test_pages.py tests/test_examples.py
+
 help:           ## Show this list
 	@grep -hE '^[a-z]+: .*##' Makefile | sed 's/:.*##/ \t/' | expand -t 12
 
@@ -13,7 +16,9 @@ site: .venv/ready    ## Verify the pages, then build the site into site/
 	@$(PY) -m pytest -q tests/test_pages.py && $(PY) -m mkdocs build --strict
 
 test: .venv/ready    ## Run everything that guards the site
-	@$(PY) -m tools.browser && $(PY) -m pytest
+	@$(PY) -m tools.browser
+	@$(PY) -m pytest -n 2 $(PAGES)
+	@$(PY) -m pytest -n 2 $(PAGES:%=--ignore %)
 
 update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh run
 	@$(PY) -m pytest -q tests/test_pages.py --update-examples

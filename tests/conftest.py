@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from tests.pages import ROOT, site_config
@@ -25,15 +26,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")
 
 
-def pytest_collection_modifyitems(items):
-    """Run the pages first: the site that is built later shows their figures."""
-    items.sort(key=lambda item: item.module.__name__ != "tests.test_pages")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def generated():
     """Write the generated snippets, so that the pages that include them can be read."""
-    hooks.generate(site_config())
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with FileLock(ROOT / ".cache" / "generated.lock"):  # by one process of two
+        hooks.generate(site_config())
 
 
 @pytest.fixture
@@ -53,7 +51,11 @@ def project(tmp_path):
             shutil.copy(ROOT / name, target)
     for done in ("notebooks", "nbe"):  # of the same programs and lessons: not run again
         if (ROOT / ".cache" / done).exists():
-            shutil.copytree(ROOT / ".cache" / done, tmp_path / ".cache" / done)
+            shutil.copytree(
+                ROOT / ".cache" / done,
+                tmp_path / ".cache" / done,
+                ignore=shutil.ignore_patterns("*.[0-9]*"),  # a draft of another process
+            )
     return tmp_path
 
 

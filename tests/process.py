@@ -9,10 +9,13 @@ from unittest.mock import patch
 
 CACHE = Path(__file__).parent.parent / ".cache"
 
+# Each process of pytest has a cache: JAX does not lock the files that it keeps.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
 # What a page cannot see: a display, and compilations that were done before.
 ENVIRONMENT = {
     "MPLBACKEND": "template",
-    "JAX_COMPILATION_CACHE_DIR": str(CACHE / "jax"),
+    "JAX_COMPILATION_CACHE_DIR": str(CACHE / "jax" / WORKER),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
