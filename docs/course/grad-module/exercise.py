@@ -225,6 +225,12 @@ def kernel_alone(seed, x, y):
     return both(seed, x, y, total=total)
 
 
+def raw_kernel_alone(seed, x, y):
+    answer, model = both(seed, x, y), build(seed, x, y)
+    slope = jax.grad(raw_loss)(raw_params(model), x, y)["kernel"]
+    return answer.at[1].set(slope.sum())
+
+
 def sum_of_squares(seed, x, y):
     return with_error(seed, x, y, lambda error: (error**2).sum())
 
@@ -294,6 +300,9 @@ MISTAKES = {
     ),
     both_from_a_copy: "The count is 0: give `nnx.grad` the model itself, not a copy.",
     kernel_alone: "Add the gradient of the bias: sum over all leaves.",
+    raw_kernel_alone: (
+        "`jax.grad` differentiates by the first argument alone: say `argnums=(0, 1)`."
+    ),
     sum_of_squares: "Take the mean of the squared errors, not their sum.",
     half_of_the_square: "Divide by the number of outputs, which is not always 2.",
     flat_targets: "Keep the shape of y: (batch,) is broadcast against (batch, 1).",
