@@ -23,8 +23,8 @@ CACHE = ROOT / ".cache"
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
-# In code: after a dot, bracket or underscore, before a key, between words of a name.
-BREAK = re.compile(r"(?<=\w[.(_])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
+# In code: after a dot, bracket, underscore or =, before a key, between words of a name.
+BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
 
 
 @event_priority(100)
