@@ -53,8 +53,8 @@ def freeze(seed, x, y, steps):
 from unittest.mock import patch
 
 INPUTS = [  # seed, x, y, steps
-    (0.0, jnp.array([[1.0, 2], [-1, 0.5]]), jnp.array([[-1.0], [1]]), 3.0),
-    (7.0, jnp.array([[1.5, 0, -2], [0, 1, 0.5]]), jnp.array([[1.0, 0], [0.5, 2]]), 2.0),
+    (0.0, jnp.array([[1.0, 2], [-1, 0.5]]), jnp.array([[-1.0], [1]]), 2.0),
+    (7.0, jnp.array([[1.5, 0, -2], [0, 1, 0.5]]), jnp.array([[1.0, 0], [0.5, 2]]), 1.0),
 ]
 
 
@@ -146,7 +146,7 @@ import numpy as np
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     # the head's bias moves farthest
-    (3.0, jnp.array([[0.25, -0.5, 1], [0.5, 1, -1]]), jnp.full((2, 1), 2.5), 5.0),
+    (3.0, jnp.array([[0.25, -0.5, 1], [0.5, 1, -1]]), jnp.full((2, 1), 2.5), 3.0),
     # the head's farthest move is downwards
     (11.0, jnp.array([[2.5, -1.5], [-2, 1]]), jnp.array([[-3, 0.5], [2, -0.5]]), 1.0),
 ]

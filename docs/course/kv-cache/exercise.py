@@ -42,8 +42,8 @@ from unittest.mock import patch
 import jax
 
 INPUTS = [  # seed, x, heads
-    (4.0, jnp.array([[[1.0, 2], [0, -1], [0.5, 3]], [[2, 0], [1, 1], [-1, 2]]]), 2.0),
-    (7.0, jnp.array([[[0.5, 1], [2, -1], [-1, 0]], [[1, 0], [0, 1.5], [2, 1]]]), 2.0),
+    (4.0, jnp.array([[[1.0, 2], [0, -1]], [[0.5, 3], [2, 0]], [[1, 1], [-1, 2]]]), 2.0),
+    (7.0, jnp.array([[[0.5, 1], [2, -1]], [[-1, 0], [1, 0]], [[0, 1.5], [2, 1]]]), 2.0),
 ]
 
 
@@ -123,9 +123,8 @@ def check(candidate, inputs=INPUTS):
 
 import numpy as np
 
-HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (3.0, (jnp.arange(72.0) * 7 % 11 / 4 - 1).reshape(3, 4, 6), 3.0),
-    (11.0, (jnp.arange(18.0) * 5 % 7 / 2 - 1).reshape(3, 1, 6), 3.0),
+HIDDEN = [  # the input that only `nbe` tries: one sequence, longer, with more heads
+    (3.0, (jnp.arange(18.0) * 7 % 11 / 4 - 1).reshape(1, 3, 6), 3.0),
 ]
 
 
@@ -173,12 +172,6 @@ def whole_sequence_decoded(seed, x, heads):
 
 def mask_while_decoding(seed, x, heads):
     return filled(seed, x, heads, mask=nnx.make_causal_mask(x[..., 0]))
-
-
-def full_pass_decodes(seed, x, heads):
-    attention = layer(seed, x, heads, decode=True)
-    attention.init_cache(x.shape)
-    return attention(x, mask=nnx.make_causal_mask(x[..., 0]))
 
 
 def step_in_jax_jit(seed, x, heads):
@@ -229,13 +222,13 @@ def seed_zero(seed, x, heads):
     return kv_cache(0, x, heads)
 
 
-def three_tokens_at_most(seed, x, heads):
-    return filled(seed, x, heads, given=tokens(x)[:3])
+def two_tokens_at_most(seed, x, heads):
+    return filled(seed, x, heads, given=tokens(x)[:2])
 
 
 def numbers_of_the_page(seed, x, heads):
-    known = {str(inputs[1]): kv_cache(*inputs) for inputs in INPUTS}
-    return known.get(str(x), jnp.zeros(3))
+    known = any(x is shown[1] for shown in INPUTS)
+    return kv_cache(seed, x, heads) if known else jnp.zeros(3)
 
 
 def formula_by_hand(seed, x, heads):
@@ -261,9 +254,11 @@ def length_for_index(seed, x, heads):
 
 MISTAKES = {
     no_cache_made: "Call `init_cache(x.shape)` before the first token.",
-    whole_sequence_decoded: "Decoding takes one token a call: loop over the length.",
+    whole_sequence_decoded: (
+        "Decoding takes one token a call. Give the full pass `decode=False`, and loop "
+        "over the length for the rest."
+    ),
     mask_while_decoding: "Decoding masks by itself: pass no mask with a token.",
-    full_pass_decodes: "Say `decode=False` for the full pass: it is no decoding.",
     step_in_jax_jit: (
         "Each token meets an empty cache: use `nnx.jit` or none, and say `decode=True`."
     ),
@@ -273,9 +268,9 @@ MISTAKES = {
     cache_made_for_each_token: "Call `init_cache` once, before the loop.",
     mask_forgotten: "The full pass needs a causal mask.",
     index_of_the_last_token: "Return the index as it is: it counts the tokens.",
-    squeezed: "Keep the axes of x: the length may be one.",
+    squeezed: "Keep the axes of x: the batch may be one.",
     seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
-    three_tokens_at_most: "Loop over the length of x: it may be more than three.",
+    two_tokens_at_most: "Loop over the length of x: it may be more than two.",
     numbers_of_the_page: "These are the numbers of the page: compute them.",
     formula_by_hand: "Call `nnx.MultiHeadAttention` instead of its formula.",
     full_pass_twice: "Use the cache: pass each token alone, with `decode=True`.",

@@ -106,11 +106,14 @@ def missing_idea(candidate, inputs):
 def check(candidate, inputs=INPUTS):
     """Return "passed", or the first thing that is wrong with `candidate`."""
     for case in inputs:
-        answer, total, wrong = candidate(*case), expected_sum(*case), None
+        answer, total, wrong, hint = candidate(*case), expected_sum(*case), None, None
         if answer is None:
             return "got None: the body, or its return, is still to be written"
-        if getattr(answer, "shape", None) != (2,):
-            wrong = f"an array of shape (2,), not {type(answer).__name__}"
+        shape = getattr(answer, "shape", None)
+        if shape != (2,):
+            kind = type(answer).__name__ if shape is None else f"shape {shape}"
+            wrong = f"an array of shape (2,), not {kind}"
+            hint = "return the two sums in one array"
         elif not jnp.issubdtype(answer.dtype, jnp.floating):
             wrong = f"numbers of dtype float32, not {answer.dtype}"
         elif not jnp.allclose(answer, total, rtol=1e-4, atol=1e-5):
@@ -119,7 +122,8 @@ def check(candidate, inputs=INPUTS):
             seed, x, *sizes = case
             call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), "
             call += ", ".join(map(str, sizes)) + ")"
-            return f"{call}\n  expected: {wrong}\n  got:      {answer}"
+            said = f"{call}\n  expected: {wrong}\n  got:      {answer}"
+            return f"{said}\n  next:     {hint}" if hint else said
     if missing := missing_idea(candidate, inputs[0]):
         return f"numbers right, idea missing: {missing}"
     return "passed"
@@ -288,7 +292,9 @@ MISTAKES = {
         "Keep the layers in a module of your own: `self.layers = nnx.List([...])`."
     ),
     sequential_looped_over: "Call the `nnx.Sequential` itself: it has the loop inside.",
-    list_beside_the_calls: "Call the layers that the `nnx.List` holds, all of them.",
+    list_beside_the_calls: (
+        "Let the first number come from a loop over all layers of your `nnx.List`."
+    ),
     first_number_copied: "Sum what each container returns: copy neither sum.",
 }
 
