@@ -299,14 +299,6 @@ def first_row_copied(*inputs):
     return jnp.array([nnx_row(*inputs)] * 3)
 
 
-def split_not_compiled(*inputs):
-    return jnp.stack([nnx_row(*inputs), *[expected_losses(*inputs)] * 2])
-
-
-def linen_not_compiled(*inputs):
-    return jnp.stack([nnx_row(*inputs), split_row(*inputs), expected_losses(*inputs)])
-
-
 def second_row_copied(*inputs):
     return jnp.stack([nnx_row(*inputs), *[split_row(*inputs)] * 2])
 
@@ -337,8 +329,6 @@ MISTAKES = {
     outputs_summed: "Take the mean over both axes, batch and outputs.",
     seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
     nothing_compiled: "Compile each step: `nnx.jit` in row 0, `jax.jit` in the others.",
-    split_not_compiled: "Row 1 runs eagerly: put `jax.jit` on its step.",
-    linen_not_compiled: "Row 2 runs eagerly: put `jax.jit` on its step.",
     first_row_copied: "Row 1 needs its own loop: `jax.jit` over split state.",
     second_row_copied: "Row 2 needs a loop of its own, in Linen.",
     modules_returned: "Row 1: pass graphdef and state, and call `nnx.merge` inside.",
