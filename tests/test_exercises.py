@@ -30,16 +30,16 @@ def verdicts(path, function: str, start: str) -> dict:
         diagnosis.advise(verdict, known)
         return verdict
 
-    def right_on(attempt, cases):
-        given, wanted = (judge.answers(cases, f) for f in (attempt, solution))
-        return diagnosis.same(given, wanted)
-
+    cases = [*exercise.INPUTS, *exercise.HIDDEN]
+    wanted = judge.answers(cases, solution)
+    right = {  # for each mistake, on which inputs its answer is right
+        f.__name__: list(map(diagnosis.same, judge.answers(cases, f), wanted))
+        for f in exercise.MISTAKES
+    }
     caught = []  # by each hidden input, what every other input lets through
-    for hidden in exercise.HIDDEN:
-        others = [case for case in exercise.HIDDEN if case is not hidden]
-        seen = [*exercise.INPUTS, *others]
-        passed = [f for f in exercise.MISTAKES if right_on(f, seen)]
-        caught.append([f.__name__ for f in passed if not right_on(f, [hidden])])
+    for at in range(len(exercise.INPUTS), len(cases)):
+        only = [n != at for n in range(len(cases))]
+        caught.append([name for name, found in right.items() if found == only])
     return {
         "solution": said(solution),
         "stub": said(untouched[function]),

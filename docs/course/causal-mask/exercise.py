@@ -123,15 +123,8 @@ HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
 ]
 
 
-@functools.cache
-def built(seed, heads, features):
-    return nnx.MultiHeadAttention(heads, features, decode=False, rngs=nnx.Rngs(seed))
-
-
 def layer(seed, x, heads, **options):
-    """Return the module that the exercise asks for, built once for all attempts."""
-    if not options:
-        return built(int(seed), int(heads), x.shape[-1])
+    """Return the module that the exercise asks for."""
     options = {"decode": False, "rngs": nnx.Rngs(int(seed)), **options}
     return nnx.MultiHeadAttention(int(heads), x.shape[-1], **options)
 
@@ -151,10 +144,6 @@ def changes(*args, **options):
 
 def causal(x):
     return nnx.make_causal_mask(x[:, 0])
-
-
-def right(seed, x, position, heads):
-    return changes(seed, x, position, heads, causal(x))
 
 
 def mask_forgotten(seed, x, position, heads):
@@ -213,15 +202,15 @@ def only_the_query_moves(seed, x, position, heads):
 
 
 def seed_zero(seed, x, position, heads):
-    return right(0, x, position, heads)
+    return causal_mask(0, x, position, heads)
 
 
 def two_heads_at_most(seed, x, position, heads):
-    return right(seed, x, position, min(heads, 2))
+    return causal_mask(seed, x, position, min(heads, 2))
 
 
 def one_position_too_far(seed, x, position, heads):
-    return right(seed, x, (int(position) + 1) % len(x), heads)
+    return causal_mask(seed, x, (int(position) + 1) % len(x), heads)
 
 
 def row_set_to_one(seed, x, position, heads):
@@ -241,11 +230,11 @@ def by_feature(seed, x, position, heads):
 
 
 def which_rows(seed, x, position, heads):
-    return right(seed, x, position, heads) > 0
+    return causal_mask(seed, x, position, heads) > 0
 
 
 def squeezed(seed, x, position, heads):
-    return right(seed, x, position, heads).squeeze()
+    return causal_mask(seed, x, position, heads).squeeze()
 
 
 def zeros_by_hand(seed, x, position, heads):
@@ -261,7 +250,7 @@ def linen_layer(seed, x, position, heads):
 
 
 def numbers_of_the_page(seed, x, position, heads):
-    known = {str(inputs[1]): right(*inputs) for inputs in INPUTS}
+    known = {str(inputs[1]): causal_mask(*inputs) for inputs in INPUTS}
     return known.get(str(x), jnp.zeros(len(x)))
 
 
@@ -270,7 +259,7 @@ def formula_by_hand(seed, x, position, heads):
 
 
 def zeros_over_the_mask(seed, x, position, heads):
-    return right(seed, x, position, heads).at[: int(position)].set(0.0)
+    return causal_mask(seed, x, position, heads).at[: int(position)].set(0.0)
 
 
 MISTAKES = {
