@@ -5,8 +5,10 @@ its drawing changes. No figure of a page is typed.
 """
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,8 +47,8 @@ def draw_all(target: Path, measured: Path = MEASURED) -> None:
         "cache.svg": curves(found["cache"]),
         "forward.md": ratios(found["forward"]),
         "step.md": ratios(found["step"]),
-        "construct.md": times(found["construct"]),
-        "compile.md": compile_times(found["compile"]),
+        "construct.md": ratios(found["construct"]),
+        "compile.md": compile_ratios(found["compile"]),
         "cache.md": cache_sentence(found["cache"]),
         "advice.md": advice(found["step"]),
         "about.md": about(found),
@@ -68,8 +70,6 @@ def figure(width: float, height: float):
 
 def as_svg(made, label: str) -> str:
     """Return a figure as SVG in the page's colours, with `label` for screen readers."""
-    import io
-
     file = io.StringIO()
     made.savefig(file, format="svg")
     svg = notebooks.for_both_schemes(file.getvalue())
@@ -159,42 +159,38 @@ def duration(entry: dict) -> str:
     return f"{microseconds / 1e6:.3g} s"
 
 
-def table(head: list[str], rows: Iterator[list[str]]) -> str:
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
     """Return a Markdown table, all but its first column to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def label(name: str) -> str:
+    """Return the name of a way, as code from where it is code."""
+    return re.sub(r"\b(nnx|jax)\..*", r"`\g<0>`", name)
+
+
 def ratios(found: dict) -> str:
-    """Return a table: Linen's times, and the ratio of each way to them."""
-    names = list(next(iter(found.values())))
-    rows = [["Linen", *(duration(found[size]["Linen"]) for size in found)]]
-    for name in names[1:]:
-        cells = (times_as_long(found[size][name]) for size in found)
-        rows.append([f"`{name}`", *cells])
-    return table(["", *found], rows)
+    """Return a table: the times of the first way, and the others' ratios to them."""
+    return table(["way", *found], ratio_rows(found))
 
 
-def times(found: dict) -> str:
-    """Return a table of times, each with its ratio to the first row."""
+def ratio_rows(found: dict, prefix: str = "") -> Iterator[list[str]]:
+    """Yield a row for each way: times of the first, ratios of the others."""
     first, *others = next(iter(found.values()))
-    rows = [[first, *(duration(found[size][first]) for size in found)]]
+    yield [prefix + label(first), *(duration(ways[first]) for ways in found.values())]
     for name in others:
-        entries = [found[size][name] for size in found]
-        rows.append([name, *(f"{duration(e)} ({times_as_long(e)})" for e in entries)])
-    return table(["", *found], rows)
+        cells = (times_as_long(ways[name]) for ways in found.values())
+        yield [prefix + label(name), *cells]
 
 
-def compile_times(found: dict) -> str:
+def compile_ratios(found: dict) -> str:
     """Return a table of first calls: what is compiled, by which way."""
     rows = []
-    for kind, functions in next(iter(found.values())).items():
-        for name in functions:
-            entries = [found[size][kind][name] for size in found]
-            linen = name == "Linen"
-            cells = (duration(e) if linen else times_as_long(e) for e in entries)
-            rows.append([f"{kind}, {name if linen else f'`{name}`'}", *cells])
-    return table(["", *found], rows)
+    for kind in next(iter(found.values())):
+        of_kind = {size: kinds[kind] for size, kinds in found.items()}
+        rows += ratio_rows(of_kind, f"{kind}, ")
+    return table(["compiled, way", *found], rows)
 
 
 def advice(found: dict) -> str:
