@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -613,15 +614,22 @@ def test_two_checks_at_once_agree(tmp_path, attempt):
     assert [check.wait(120) for check in checks] == [0, 0]
 
 
+@pytest.fixture
+def temporary():
+    """Return a folder with a short path: that of a socket has at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 @pytest.mark.parametrize("begun", [True, False], ids=["running", "importing jax"])
-def test_an_ended_check_leaves_nothing_behind(tmp_path, attempt, number, status, begun):
+def test_an_ended_check_leaves_nothing_behind(
+    tmp_path, temporary, attempt, number, status, begun
+):
     attempt("import time\n\nopen('begun', 'w')\ntime.sleep(50)\n")
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
         cwd=tmp_path,

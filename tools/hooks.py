@@ -164,7 +164,7 @@ def fingerprint(page: Path) -> str:
 
 def pages() -> list[Path]:
     """Return every file whose Python is run: pages, programs, README, CONTRIBUTING."""
-    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *EXAMPLES.glob("*.py")]
+    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*.py")]
     return sorted(found)
 
 
