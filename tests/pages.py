@@ -22,7 +22,7 @@ from mkdocs.utils.meta import get_data
 from pymdownx.snippets import SnippetMissingError
 from pytest_examples import CodeExample, find_examples
 
-from tools import hooks
+from tools import cost, hooks
 
 ROOT = hooks.ROOT
 
@@ -83,10 +83,10 @@ def all_pages() -> list[Path]:
     """
     pages = hooks.pages()
     run = [*pages, *hooks.DOCS.glob("course/*/exercise.py")]
-    run += hooks.EXAMPLES.glob("cost/*.py")  # by tests/test_cost.py
+    run += [*hooks.EXAMPLES.glob("cost/*.py"), cost.MEASURED]  # by tests/test_cost.py
     for folder in (hooks.DOCS, hooks.EXAMPLES):
         for path in folder.rglob("*"):
-            known = path in run or path.suffix in {".svg", ".css", ".pyc", ".json"}
+            known = path in run or path.suffix in {".svg", ".css", ".pyc"}
             if path.is_file() and not known and path.name[0] != ".":
                 raise PageError(f"{shown_path(path)}: the doc-tests do not look here")
             if path.suffix == ".py" and "```" in path.read_text("utf-8"):

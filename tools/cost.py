@@ -32,7 +32,7 @@ STEPS_MS = (1, 10, 100)
 
 
 def draw_all(target: Path, measured: Path = MEASURED) -> None:
-    """Write the plots and tables to the folder `target`, if they are not of today."""
+    """Write plots and tables to the folder `target`, unless they are drawn already."""
     sources = [measured, Path(__file__), notebooks.FIGURE_STYLE]
     state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     state += "".join(version(name) for name in ("flax", "jax", "matplotlib"))
@@ -111,18 +111,14 @@ def curves(found: dict) -> str:
     """Return a plot of CPU time per token, with and without a cache, by length."""
     lengths = [int(length) for length in found]
     made, axes = figure(6, 3.2)
-    looks = {"without": ("currentColor", "--"), "with": (NNX, "-")}
-    for name, (color, line) in looks.items():
-        color = notebooks.INK if color == "currentColor" else color
+    looks = {
+        "without": (notebooks.INK, "--", "without\na cache"),
+        "with": (NNX, "-", "with\nthe cache"),
+    }
+    for name, (color, line, words) in looks.items():
         values = [found[str(length)][name]["us"] / 1000 for length in lengths]
         axes.plot(lengths, values, line, marker="o", color=color)
-        axes.text(
-            lengths[-1] * 1.1,
-            values[-1],
-            f"{name}\n{'a' if name == 'without' else 'the'} cache",
-            color=color,
-            va="center",
-        )
+        axes.text(lengths[-1] * 1.1, values[-1], words, color=color, va="center")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
@@ -165,7 +161,7 @@ def table(head: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def label(name: str) -> str:
+def as_code(name: str) -> str:
     """Return the name of a way, as code from where it is code."""
     return re.sub(r"\b(nnx|jax)\..*", r"`\g<0>`", name)
 
@@ -178,10 +174,10 @@ def ratios(found: dict) -> str:
 def ratio_rows(found: dict, prefix: str = "") -> Iterator[list[str]]:
     """Yield a row for each way: times of the first, ratios of the others."""
     first, *others = next(iter(found.values()))
-    yield [prefix + label(first), *(duration(ways[first]) for ways in found.values())]
+    yield [prefix + as_code(first), *(duration(ways[first]) for ways in found.values())]
     for name in others:
         cells = (times_as_long(ways[name]) for ways in found.values())
-        yield [prefix + label(name), *cells]
+        yield [prefix + as_code(name), *cells]
 
 
 def compile_ratios(found: dict) -> str:

@@ -13,6 +13,7 @@ import re
 import statistics
 import time
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -117,9 +118,7 @@ def summary(times):
 
 def cache_ways(length, features=256, heads=8):
     """Return the ways to compute one more token, when `length` tokens are there."""
-    attention = nnx.MultiHeadAttention(
-        heads, features, decode=False, rngs=nnx.Rngs(0)
-    )
+    attention = nnx.MultiHeadAttention(heads, features, decode=False, rngs=nnx.Rngs(0))
     # x[batch, length, features]
     x = jax.random.normal(jax.random.key(0), (1, length, features))
     token = x[:, -1:]  # token[batch, 1, features]
@@ -152,25 +151,23 @@ def measure(*, leaves, transformer, lengths, rounds, seconds, progress):
     for name, make, linen_model, x in cases(leaves, transformer):
         model = make()
         both = (model, linen_model, models.linen_params(model), x)
-        batch = (*both, jnp.zeros_like(x))
-        build = {
-            "forward": lambda both=both: ways.forward_ways(*both),
-            "step": lambda batch=batch: ways.step_ways(*batch),
-        }
-        for kind, functions in build.items():
+        forward = partial(ways.forward_ways, *both)
+        step = partial(ways.step_ways, *both, jnp.zeros_like(x))
+        construct = partial(ways.construct_ways, make, linen_model, x)
+        constructor = partial(ways.compiled_constructors, make, linen_model, x)
+        timed = {"forward": forward, "step": step, "construct": construct}
+        for kind, build in timed.items():
             progress(f"{kind}, {name}")
-            found[kind][name] = summary(take_turns(functions(), rounds, seconds))
-        progress(f"construct, {name}")
-        functions = ways.construct_ways(make, linen_model, x)
-        found["construct"][name] = summary(take_turns(functions, rounds, seconds))
-        names = {"forward": COMPILED, "step": COMPILED, "constructor": ("Linen", "NNX")}
-        build["constructor"] = lambda both=(make, linen_model, x): (
-            ways.compiled_constructors(*both)
-        )
-        for kind, functions in build.items():
+            found[kind][name] = summary(take_turns(build(), rounds, seconds))
+        compiled = {
+            "forward": (forward, COMPILED),
+            "step": (step, COMPILED),
+            "constructor": (constructor, ("Linen", "NNX")),
+        }
+        found["compile"][name] = {}
+        for kind, (build, names) in compiled.items():
             progress(f"compile {kind}, {name}")
-            times = first_calls(functions, names[kind])
-            found["compile"].setdefault(name, {})[kind] = summary(times)
+            found["compile"][name][kind] = summary(first_calls(build, names))
     for length in lengths:
         progress(f"cache, {length} tokens")
         times = take_turns(cache_ways(length), rounds, seconds)
