@@ -18,7 +18,7 @@ site: .venv/ready    ## Verify the pages, then build the site into site/
 test: .venv/ready    ## Run everything that guards the site
 	@$(PY) -m tools.browser
 	@$(PY) -m pytest -n 2 $(PAGES)
-	@$(PY) -m pytest -n 2 $(PAGES:%=--ignore %)
+	@$(PY) -m pytest -n 2 --dist loadfile $(PAGES:%=--ignore %)
 
 update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh run
 	@$(PY) -m pytest -q tests/test_pages.py --update-examples

@@ -49,7 +49,7 @@ def project(tmp_path):
             target = tmp_path / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
-    for done in ("notebooks", "nbe"):  # of the same programs and lessons: not run again
+    for done in ("notebooks", "nbe", "generated"):  # of the same files: not made again
         if (ROOT / ".cache" / done).exists():
             shutil.copytree(
                 ROOT / ".cache" / done,

@@ -6,6 +6,7 @@ byte for byte what that statement printed.
 """
 
 import ast
+import contextlib
 import dataclasses
 import io
 import json
@@ -53,14 +54,14 @@ class Result:
     """Why the page cannot be run or shown; the other fields are empty then."""
 
 
-def output_lines(source: str) -> set[int]:
+def output_lines(block: Block) -> set[int]:
     """Return the numbers of the lines that show an output.
 
     Raises:
       PageError: if an output stands where, or in a form in which, nothing can claim it.
     """
     numbers = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for token in tokenize.generate_tokens(io.StringIO(block.source).readline):
         if token.type != tokenize.COMMENT:
             continue
         alone = not token.line[: token.start[1]].strip()
@@ -68,77 +69,109 @@ def output_lines(source: str) -> set[int]:
             numbers.add(token.start[0])
         elif CLAIM.fullmatch(token.string):
             raise PageError(
-                f"line {token.start[0]} of the block: an output starts with #> on a "
-                "line of its own, under the whole statement that prints it"
+                f"{block.place_of(token.start[0])}: an output starts with #> on a line "
+                "of its own, under the whole statement that prints it"
             )
     return numbers
 
 
-def with_outputs(source: str, printed: dict[int, str]) -> str:
+def with_outputs(block: Block, stale: set[int], printed: dict[int, str]) -> str:
     """Return the source with exactly the printed outputs, each under its statement.
 
     Raises:
       PageError: if that would change the program, or could not be told from a page.
     """
-    stale, lines = output_lines(source), []
-    for number, line in enumerate(source.removesuffix("\n").split("\n"), 1):
+    lines = []
+    for number, line in enumerate(block.source.removesuffix("\n").split("\n"), 1):
         if number not in stale:
             lines.append(line)
         for text in printed.get(number, "").split("\n")[:-1]:
             if "```" in text or "--8<--" in text:
-                raise PageError(f"a page cannot show this output: {text}")
+                raise PageError(
+                    f"{block.place_of(number)}: a page cannot show this output: {text}"
+                )
             lines.append(f"#> {text}".rstrip())
-    rendered = "\n".join(lines) + "\n"
-    try:
-        same = ast.dump(ast.parse(rendered)) == ast.dump(ast.parse(source))
-    except SyntaxError:
-        same = False
-    if not same:
-        raise PageError("outputs fit under one statement a line, without a backslash")
-    return rendered
+    return same_program(block, "\n".join(lines) + "\n")
+
+
+def same_program(block: Block, text: str) -> str:
+    """Return the text: the block with its outputs, or without.
+
+    Raises:
+      PageError: if the outputs are not comments alone, so that they change the program.
+    """
+    with contextlib.suppress(SyntaxError):
+        if ast.dump(ast.parse(text)) == ast.dump(ast.parse(block.source)):
+            return text
+    raise PageError(
+        f"{block.place_of()}: outputs fit under one statement a line, without a "
+        "backslash"
+    )
+
+
+def execute(script: str) -> tuple[dict[int, str], list[int], str | None]:
+    """Return what `tests.script.run_script` says of a script, run in an empty folder.
+
+    Raises:
+      RuntimeError: if its process ends without an answer, or takes too long.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "page.py").write_text(script, "utf-8")
+        return in_process(run_script, folder, str(ROOT))
 
 
 def run_blocks(blocks: list[Block]) -> Result:
-    """Run the blocks as one script in a process of its own."""
-    script, places, starts = [], [], []
-    for block in blocks:
-        starts.append(len(script))
-        lines = block.source.removesuffix("\n").split("\n")
-        script += [*lines, "", ""]
-        places += [block.place_of(number) for number in range(1, len(lines) + 3)]
+    """Run the blocks as one script, to which the outputs that they show do not belong.
+
+    Raises:
+      PageError, RuntimeError: if the page cannot be run or shown.
+    """
+    script, places = [], []  # of each line: its text; its block and its number there
+    shown = [output_lines(block) for block in blocks]
+    for block, stale in zip(blocks, shown, strict=True):
+        lines = [*block.source.removesuffix("\n").split("\n"), "", ""]
+        numbers = [n for n in range(1, len(lines) + 1) if n not in stale]
+        code = [lines[number - 1] for number in numbers]
+        same_program(block, "\n".join(code))
+        script += code
+        places += [(block, number) for number in numbers]
 
     def on_page(match):
-        return places[int(match[1]) - 1]
+        block, number = places[int(match[1]) - 1]
+        return block.place_of(number)
 
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "page.py").write_text("\n".join(script), "utf-8")
-            printed, never_run, error = in_process(run_script, folder, str(ROOT))
-        if error:
-            error = re.sub(r'(?<=File ")[^"]*page\.py", line (\d+)', on_page, error)
-            return Result(error=re.sub(r"(?<=\()line (\d+)(?=\))", on_page, error))
-        rendered, idle = [], []
-        for block, start in zip(blocks, starts, strict=True):
-            lines = range(1, block.source.count("\n") + 1)
-            own = {n: printed.get(start + n, "") for n in lines}
-            rendered.append(with_outputs(block.source, own))
-            if not block.snippet:  # a check has a branch for every mistake
-                idle += [block.place_of(n) for n in lines if start + n in never_run]
-    except (PageError, RuntimeError) as error:
-        return Result(error=str(error))
-    return Result(rendered, sum(text.count("\n") for text in printed.values()), idle)
+    printed, never_run, error = execute("\n".join(script))
+    if error:
+        error = re.sub(r'(?<=File ")[^"]*page\.py", line (\d+)', on_page, error)
+        error = re.sub(r"(?<=\()line (\d+)(?=\))", on_page, error)
+        raise PageError(f"{shown_path(blocks[0].example.path)}: {error}")
+    rendered = []
+    for block, stale in zip(blocks, shown, strict=True):
+        own = {
+            places[at - 1][1]: text
+            for at, text in printed.items()
+            if places[at - 1][0] is block
+        }
+        rendered.append(with_outputs(block, stale, own))
+    idle = [places[at - 1] for at in never_run]
+    return Result(
+        rendered,
+        sum(text.count("\n") for text in printed.values()),
+        # A check, which a page includes, has a branch for every mistake.
+        [block.place_of(number) for block, number in idle if not block.snippet],
+    )
 
 
 def run_page(path: Path) -> tuple[list[Block], Result]:
     """Return the blocks of a page and what running them found."""
+    blocks = []
     try:
         blocks = read_blocks(path)
+        return blocks, run_blocks(blocks) if blocks else Result()
     except PageError as error:
-        return [], Result(error=str(error))
-    result = run_blocks(blocks) if blocks else Result()
-    if result.error:
-        result.error = f"{shown_path(path)}: {result.error}"
-    return blocks, result
+        return blocks, Result(error=str(error))
+    except RuntimeError as error:
+        return blocks, Result(error=f"{shown_path(path)}: {error}")
 
 
 def differences(blocks: list[Block], result: Result) -> list[str]:

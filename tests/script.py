@@ -194,3 +194,7 @@ def run_script(folder: str, root: str) -> tuple[dict[int, str], list[int], str |
     except Exception as error:
         return {}, [], "".join(traceback.format_exception(error))
     return loader.printed, loader.never_run, None
+
+
+# Each page ends with a collection, which need not look at what was imported before it.
+gc.freeze()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from importlib.metadata import version
 
 import nbformat
@@ -26,8 +27,9 @@ REPOSITORY = "https://github.com/somebody/fork"
 def run_cells(text: str, answer: str) -> list[str]:
     """Return what the last cell of a notebook prints: of the stub, then of an answer.
 
-    It runs from top to bottom in IPython. Then, as a learner does, the answer is
-    written into its cell, and that and those below run again.
+    It runs from top to bottom in IPython, on the packages that are installed. Then, as
+    a learner does, the answer is written into its cell, and that and those below run
+    again.
 
     Args:
       text: the notebook, as it is published.
@@ -39,7 +41,7 @@ def run_cells(text: str, answer: str) -> list[str]:
     ]
     tagged = ["answer" in cell.metadata.get("tags", []) for cell in cells]
     below = cells[tagged.index(True) + 1 :]
-    sources = [cell.source for cell in cells]
+    sources = [cell.source for cell in cells if not cell.source.startswith("%pip")]
     for run in (sources, [answer, *(cell.source for cell in below)]):
         for source in run:
             with capture_output() as output:
@@ -60,6 +62,16 @@ def test_a_notebook_judges_the_answer_that_is_pasted_into_it(lesson):
     of_stub, of_solution = in_process(run_cells, text, lesson.section("solution"))
     assert "still to be written" in of_stub
     assert of_solution == "passed"
+
+
+def test_a_notebook_installs_what_it_needs():
+    text = attempts.notebook(LESSONS[0], "https://example.com/")
+    cell = nbformat.reads(text, as_version=4).cells[1]
+    command = cell.source.removeprefix("%").replace('"', "").split()
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_notebook_is_valid_pinned_and_always_the_same(lesson):
@@ -158,13 +170,16 @@ def test_a_wheel_carries_the_lessons_into_an_empty_environment(tmp_path):
     run(*uv, "pip", "install", "--quiet", "--python", python, *pins, wheel)
     learner.mkdir()
     nbe = environment / "bin" / "nbe"
-    run(nbe, "start", cwd=learner)
     listed = run(nbe, "list", cwd=learner)
+    packed = {name.partition("/")[2] for name in zipfile.ZipFile(wheel).namelist()}
     for lesson in LESSONS:
         assert lesson.name in listed
-        solution = run(nbe, "solution", lesson.name, cwd=learner)
-        (learner / "attempts" / f"{lesson.name}.py").write_text(solution)
-    run(nbe, "check-all", cwd=learner)
+        for file in ("index.md", "exercise.py"):
+            assert f"docs/course/{lesson.name}/{file}" in packed
+    run(nbe, "start", LESSONS[-1].name, cwd=learner)
+    solution = run(nbe, "solution", LESSONS[-1].name, cwd=learner)
+    (learner / "attempts" / f"{LESSONS[-1].name}.py").write_text(solution)
+    run(nbe, "check", LESSONS[-1].name, cwd=learner)
     where = run(
         python, "-c", "import nnx_by_example as n; print(n.__file__)", cwd=learner
     )

@@ -49,14 +49,7 @@ def verdicts(path, function: str, start: str) -> dict:
     }
 
 
-# The attempts of a lesson are judged once, so its tests stay in one process.
-GROUPED = [
-    pytest.param(lesson, id=lesson.name, marks=pytest.mark.xdist_group(lesson.name))
-    for lesson in LESSONS
-]
-
-
-@pytest.fixture(scope="module", params=GROUPED)
+@pytest.fixture(scope="module", params=LESSONS, ids=lambda lesson: lesson.name)
 def lesson(request):
     """Return a lesson, and the verdicts on its attempts from one run."""
     chosen = request.param

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 
-from tests.pages import all_pages, read_blocks, shown_path
+from tests.pages import ROOT, all_pages, read_blocks, shown_path
 from tests.run_page import differences, output_lines, record, run_page
 
 PAGES = all_pages()
 MAX_LINES, MAX_COLUMNS = 25, 88
+PROJECT = ROOT / "pyproject.toml"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=shown_path)
@@ -28,9 +29,10 @@ def test_page(path, eval_example):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=shown_path)
-def test_style_of_blocks(path):
-    for block in read_blocks(path):
-        outputs = output_lines(block.source)
+def test_style_of_blocks(path, tmp_path):
+    written = {}
+    for at, block in enumerate(read_blocks(path)):
+        outputs = output_lines(block)
         lines = block.source.splitlines()
         code = [line for n, line in enumerate(lines, 1) if n not in outputs]
         assert path.suffix == ".py" or block.snippet or len(code) <= MAX_LINES, (
@@ -39,13 +41,13 @@ def test_style_of_blocks(path):
         assert max(map(len, lines)) <= MAX_COLUMNS, (
             f"{block.place_of()}: a line is too long"
         )
-        formatted = subprocess.run(
-            [sys.executable, "-m", "ruff", "format", "--stdin-filename=block.py", "-"],
-            input="\n".join(code) + "\n",
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert formatted.stdout.splitlines() == code, (
-            f"{block.place_of()}: not as `ruff format` writes it:\n{formatted.stdout}"
+        file = tmp_path / f"block_{at}.py"
+        file.write_text("\n".join(code) + "\n", "utf-8")
+        written[file] = block, file.read_text("utf-8").rstrip("\n")
+    ruff = [sys.executable, "-m", "ruff", "format", "--config", PROJECT, "--quiet"]
+    subprocess.run([*ruff, tmp_path], check=True)
+    for file, (block, code) in written.items():
+        formatted = file.read_text("utf-8").rstrip("\n")
+        assert formatted == code, (
+            f"{block.place_of()}: not as `ruff format` writes it:\n{formatted}"
         )

@@ -1,5 +1,6 @@
 """The built site: links lead somewhere, pages are light and come from one host."""
 
+import functools
 import gzip
 import json
 import random
@@ -28,17 +29,20 @@ BROKEN = {
 }
 
 
+@functools.cache
 def soups(site):
-    """Yield address and parsed HTML of every page, the page for wrong addresses too."""
+    """Return address and parsed HTML of every page, that for wrong addresses too."""
+    found = {}
     for page in [*site.pages(), "404.html"]:
         file = site.folder / page
         html = (file / "index.html" if file.is_dir() else file).read_text("utf-8")
-        yield site.url + page, BeautifulSoup(html, "html.parser")
+        found[site.url + page] = BeautifulSoup(html, "html.parser")
+    return found
 
 
 def broken_links(site):
     """Return the links of the site that lead to no file, or to no heading."""
-    pages = dict(soups(site))
+    pages = soups(site)
     ids = {url: {tag["id"] for tag in soup(id=True)} for url, soup in pages.items()}
     wrong = []
     for page, soup in pages.items():
@@ -58,7 +62,7 @@ def broken_links(site):
 def loaded_from_elsewhere(site):
     """Return what the pages load from another host than the site's own."""
     found = []
-    for page, soup in soups(site):
+    for page, soup in soups(site).items():
         loaded = [tag.get("src") for tag in soup.find_all(src=True)]
         loaded += [
             tag["href"]
@@ -126,7 +130,7 @@ def test_the_checks_of_the_site_can_fail(tmp_path):
 
 
 def test_every_page_has_a_title_and_a_description_of_its_own(site):
-    pages = {page: soup for page, soup in soups(site) if page != site.url + "404.html"}
+    pages = {p: soup for p, soup in soups(site).items() if p != site.url + "404.html"}
     for texts in (
         [soup.title.text for soup in pages.values()],
         [

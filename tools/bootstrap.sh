@@ -32,6 +32,9 @@ if ! uv=$(command -v uv); then
 fi
 
 echo "Installing $(grep -c '==' requirements.lock) packages from requirements.lock ..."
-"$uv" pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+# Bytecode for all: every test that starts a Python would compile jax and flax otherwise
+# where PYTHONDONTWRITEBYTECODE is set.
+"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes \
+  -r requirements.lock
 # The command `nbe`, from this checkout: a change to it or to a lesson needs no new install.
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
