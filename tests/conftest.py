@@ -26,6 +26,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print the table of damages, and how many pages have not changed since a run."""
+    reports = [*terminalreporter.getreports("passed")]
+    reports += terminalreporter.getreports("failed")
+    noted = [one for report in reports for one in report.user_properties]
+    damages = {}
+    for kind, tried, caught in (value for name, value in noted if name == "damage"):
+        before = damages.get(kind, (0, 0))
+        damages[kind] = before[0] + tried, before[1] + caught
+    if damages:
+        terminalreporter.section("damages: kind, tried, caught")
+    for kind, (tried, caught) in damages.items():
+        share = f"{caught / tried:.0%}" if tried else "-"
+        terminalreporter.write_line(f"{kind:40}{tried:6}{caught:6}{share:>6}")
+    if unchanged := [page for name, page in noted if name == "unchanged"]:
+        terminalreporter.write_line(
+            f"{len(unchanged)} pages are as they were when they were found true. "
+            "CI=1 runs them again."
+        )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def generated():
     """Write the generated snippets, so that the pages that include them can be read."""

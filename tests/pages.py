@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import html
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,18 +116,18 @@ def read_blocks(path: Path) -> list[Block]:
     else:
         written = [line for line, kind, _ in scan(path, text) if kind == "python"]
         blocks = [read_block(example) for example in find_examples(path)]
-        if [block.example.start_line for block in blocks] != written:
-            raise PageError(f"{shown_path(path)}: pytest-examples finds other blocks")
-        seen = rendered_blocks(path, text)
-        if len(seen) != len(blocks):
-            raise PageError(
-                f"{shown_path(path)}: {len(blocks)} blocks are written, a reader sees "
-                f"{len(seen)}: is one in a comment, or not indented as its list or tab?"
-            )
-        for block, source in zip(blocks, seen, strict=True):
-            if block.source.strip("\n") != source.strip("\n"):
+        for block, line in itertools.zip_longest(blocks, written):
+            if not block or block.example.start_line != line:
                 raise PageError(
-                    f"{block.place_of()}: a reader sees other code than this"
+                    f"{shown_path(path)}:{line}: pytest-examples finds another block"
+                )
+        seen = rendered_blocks(path, text)
+        for block, source in itertools.zip_longest(blocks, seen):
+            if not block or (source or "").strip("\n") != block.source.strip("\n"):
+                place = block.place_of() if block else f"{shown_path(path)}:0"
+                raise PageError(
+                    f"{place}: a reader does not see this block, but: {source}\n"
+                    "Is one in a comment, or not indented as its list or tab?"
                 )
     for block in blocks:
         check_code(block)
@@ -199,9 +200,11 @@ def rendered_blocks(path: Path, text: str) -> list[str]:
     except SnippetMissingError as error:
         raise PageError(f"{shown_path(path)}: {error}") from None
     page = re.sub(r"<!--.*?-->", "", page, flags=re.S)
-    if pre := re.search(r"<pre\b[^>]*>(?:<code>)?\s*(.*)", page):
-        line = html.unescape(pre[1])
-        at = next((n for n, s in enumerate(text.split("\n"), 1) if line in s), 0)
+    if pre := re.search(r"<pre\b[^>]*>(.*?)</pre>", page, re.S):
+        code = html.unescape(re.sub("<.*?>", "", pre[1])).strip().split("\n")
+        lines = [line.strip() for line in text.split("\n")]
+        starts = (n for n in range(len(lines)) if lines[n : n + len(code)] == code)
+        at = next(starts, -1) + 1
         raise PageError(
             f"{shown_path(path)}:{at}: code without a fence: {HOW_TO_WRITE}"
         )

@@ -8,13 +8,18 @@ byte for byte what that statement printed.
 import ast
 import contextlib
 import dataclasses
+import difflib
+import functools
+import hashlib
 import io
 import json
+import os
+import platform
 import re
 import sys
 import tempfile
 import tokenize
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 from tests.pages import (
@@ -26,6 +31,7 @@ from tests.pages import (
     shown_path,
 )
 from tests.process import in_process
+from tests.prose import unproven
 from tests.script import run_script
 from tools.hooks import fingerprint, record_of
 
@@ -91,20 +97,21 @@ def with_outputs(block: Block, stale: set[int], printed: dict[int, str]) -> str:
                     f"{block.place_of(number)}: a page cannot show this output: {text}"
                 )
             lines.append(f"#> {text}".rstrip())
-    return same_program(block, "\n".join(lines) + "\n")
+    same_program(block, "\n".join(lines), min(printed, default=0))
+    return "\n".join(lines) + "\n"
 
 
-def same_program(block: Block, text: str) -> str:
-    """Return the text: the block with its outputs, or without.
+def same_program(block: Block, text: str, line: int) -> None:
+    """Do nothing if the text, with or without outputs, is the program of the block.
 
     Raises:
-      PageError: if the outputs are not comments alone, so that they change the program.
+      PageError: naming the line, if the outputs are more than comments.
     """
     with contextlib.suppress(SyntaxError):
         if ast.dump(ast.parse(text)) == ast.dump(ast.parse(block.source)):
-            return text
+            return
     raise PageError(
-        f"{block.place_of()}: outputs fit under one statement a line, without a "
+        f"{block.place_of(line)}: outputs fit under one statement a line, without a "
         "backslash"
     )
 
@@ -112,19 +119,24 @@ def same_program(block: Block, text: str) -> str:
 def execute(script: str) -> tuple[dict[int, str], list[int], str | None]:
     """Return what `tests.script.run_script` says of a script, run in an empty folder.
 
-    Raises:
-      RuntimeError: if its process ends without an answer, or takes too long.
+    A process that ends without an answer, or not in time, is an error like others.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.NamedTemporaryFile("r") as begun,
+    ):
         Path(folder, "page.py").write_text(script, "utf-8")
-        return in_process(run_script, folder, str(ROOT))
+        try:
+            return in_process(run_script, folder, str(ROOT), begun.name)
+        except RuntimeError as error:
+            return {}, [], f"{error} (line {begun.read()})"
 
 
 def run_blocks(blocks: list[Block]) -> Result:
     """Run the blocks as one script, to which the outputs that they show do not belong.
 
     Raises:
-      PageError, RuntimeError: if the page cannot be run or shown.
+      PageError: if the page cannot be run or shown.
     """
     script, places = [], []  # of each line: its text; its block and its number there
     shown = [output_lines(block) for block in blocks]
@@ -132,7 +144,7 @@ def run_blocks(blocks: list[Block]) -> Result:
         lines = [*block.source.removesuffix("\n").split("\n"), "", ""]
         numbers = [n for n in range(1, len(lines) + 1) if n not in stale]
         code = [lines[number - 1] for number in numbers]
-        same_program(block, "\n".join(code))
+        same_program(block, "\n".join(code), min(stale, default=0))
         script += code
         places += [(block, number) for number in numbers]
 
@@ -143,6 +155,7 @@ def run_blocks(blocks: list[Block]) -> Result:
     printed, never_run, error = execute("\n".join(script))
     if error:
         error = re.sub(r'(?<=File ")[^"]*page\.py", line (\d+)', on_page, error)
+        error = re.sub(r"[^\s\"]*/page\.py:(\d+)", on_page, error)
         error = re.sub(r"(?<=\()line (\d+)(?=\))", on_page, error)
         raise PageError(f"{shown_path(blocks[0].example.path)}: {error}")
     rendered = []
@@ -170,27 +183,42 @@ def run_page(path: Path) -> tuple[list[Block], Result]:
         return blocks, run_blocks(blocks) if blocks else Result()
     except PageError as error:
         return blocks, Result(error=str(error))
-    except RuntimeError as error:
-        return blocks, Result(error=f"{shown_path(path)}: {error}")
 
 
-def differences(blocks: list[Block], result: Result) -> list[str]:
+def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:
     """Return what is wrong with a page that was run: place, shown and got."""
     if result.error:
         return [result.error]
     found = []
     for block, rendered in zip(blocks, result.rendered, strict=True):
-        if rendered == block.source:
-            continue
         shown, got = block.source.split("\n"), rendered.split("\n")
-        pairs = enumerate(zip(shown, got, strict=False))
-        at = next((n for n, (s, g) in pairs if s != g), min(len(shown), len(got)))
-        found.append(
-            f"{block.place_of(at + 1)}: what is shown is not what is printed\n"
-            f"  shown: {''.join(shown[at : at + 1]) or 'nothing more'}\n"
-            f"  got:   {''.join(got[at : at + 1]) or 'nothing more'}"
-        )
-    return found + [f"{place}: this line never runs" for place in result.idle]
+        changes = difflib.SequenceMatcher(None, shown, got, autojunk=False)
+        for what, at, end, start, stop in changes.get_opcodes():
+            if what != "equal":
+                found.append(
+                    f"{block.place_of(at + 1)}: what is shown is not what is printed\n"
+                    f"  shown: {' | '.join(shown[at:end]) or 'nothing'}\n"
+                    f"  got:   {' | '.join(got[start:stop]) or 'nothing'}"
+                )
+    found += [f"{place}: this line never runs" for place in result.idle]
+    return found + unproven(path, blocks)
+
+
+@functools.cache
+def environment() -> str:
+    """Return a hash of all that a run depends on beside the files of the project."""
+    packages = sorted(f"{d.name}=={d.version}" for d in distributions())
+    settings = [f"{k}={v}" for k, v in os.environ.items() if k[:4] in ("JAX_", "XLA_")]
+    parts = [sys.version, platform.machine(), *packages, *sorted(settings)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def is_verified(path: Path) -> bool:
+    """Return whether these very bytes were found true in this very environment."""
+    target = record_of(path)
+    found = json.loads(target.read_text("utf-8")) if target.exists() else {}
+    now = {"fingerprint": fingerprint(path), "environment": environment()}
+    return found.items() >= now.items()
 
 
 def record(path: Path, blocks: list[Block], result: Result) -> None:
@@ -201,6 +229,7 @@ def record(path: Path, blocks: list[Block], result: Result) -> None:
         json.dumps(
             {
                 "fingerprint": fingerprint(path),
+                "environment": environment(),
                 "blocks": len(blocks),
                 "outputs": result.outputs,
                 "commands": count_commands(path),

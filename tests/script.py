@@ -114,8 +114,8 @@ def header_end(node: ast.stmt) -> int:
 class StatementLoader(Loader):
     """Loads a script statement by statement and notes what each of them prints."""
 
-    def __init__(self, source: str, path: str):
-        self.source, self.path = source, path
+    def __init__(self, source: str, path: str, begun: str):
+        self.source, self.path, self.begun = source, path, Path(begun)
         self.printed: dict[int, str] = {}
         self.never_run: list[int] = []
 
@@ -130,6 +130,7 @@ class StatementLoader(Loader):
         streams, statement = Streams(), None
         try:
             for statement in tree.body:
+                self.begun.write_text(str(statement.lineno))  # if it ends the process
                 piece = ast.Module([statement], [])
                 code = compile(piece, self.path, "exec", future, True)
                 exec(executed.watch(code), module.__dict__)
@@ -150,7 +151,9 @@ class StatementLoader(Loader):
             if isinstance(error, Exception):
                 raise
             name = type(error).__name__
-            raise UnsoundError(f"the script ends itself by {name}: {error}") from error
+            raise UnsoundError(
+                f"the script ends itself by {name}: {error} (line {statement.lineno})"
+            ) from error
 
 
 def end_process(module) -> None:
@@ -161,12 +164,15 @@ def end_process(module) -> None:
     gc.collect()
 
 
-def run_script(folder: str, root: str) -> tuple[dict[int, str], list[int], str | None]:
+def run_script(
+    folder: str, root: str, begun: str
+) -> tuple[dict[int, str], list[int], str | None]:
     """Return what each last line of a statement printed, what never ran, what failed.
 
     The script is `page.py` in `folder`, which is empty otherwise. It does not see the
-    project, in `root`. Each warning goes to stderr, as it does for a reader, and stderr
-    has to stay empty, so that nothing deprecated is taught.
+    project, in `root`. The file `begun` tells which statement began last, by its line.
+    Each warning goes to stderr, as it does for a reader, and stderr has to stay empty:
+    nothing deprecated is taught.
     """
     warnings.simplefilter("always")
     sys.path[:] = [folder, *(path for path in sys.path if path not in ("", root))]
@@ -176,7 +182,7 @@ def run_script(folder: str, root: str) -> tuple[dict[int, str], list[int], str |
     os.chdir(folder)
     path = Path(folder, "page.py")
     source = path.read_text("utf-8")
-    loader = StatementLoader(source, str(path))
+    loader = StatementLoader(source, str(path), begun)
     try:
         run_code(
             example=CodeExample.create(source, path=path),

@@ -1,12 +1,23 @@
-"""Every page, program and README: each block runs, and each output is true."""
+"""Every page, program and README: each block runs, and each output is true.
 
+On your own machine a page is not run again while nothing has changed that could change
+its outputs: its bytes, what it includes, the gate, every version. CI runs all of them.
+"""
+
+import os
 import subprocess
 import sys
 
 import pytest
 
 from tests.pages import ROOT, all_pages, read_blocks, shown_path
-from tests.run_page import differences, output_lines, record, run_page
+from tests.run_page import (
+    differences,
+    is_verified,
+    output_lines,
+    record,
+    run_page,
+)
 
 PAGES = all_pages()
 MAX_LINES, MAX_COLUMNS = 25, 88
@@ -14,7 +25,11 @@ PROJECT = ROOT / "pyproject.toml"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=shown_path)
-def test_page(path, eval_example):
+def test_page(path, eval_example, record_property):
+    rerun = eval_example.update_examples or "CI" in os.environ
+    if not rerun and is_verified(path):
+        record_property("unchanged", shown_path(path))
+        return
     blocks, result = run_page(path)
     if eval_example.update_examples:
         for block, rendered in zip(blocks, result.rendered, strict=False):
@@ -22,7 +37,7 @@ def test_page(path, eval_example):
                 block.example.source = block.source = rendered
                 block.example.test_id = str(path)
                 eval_example.to_update.append(block.example)
-    if wrong := differences(blocks, result):
+    if wrong := differences(path, blocks, result):
         pytest.fail("\n".join(wrong), pytrace=False)
     if not eval_example.update_examples:
         record(path, blocks, result)

@@ -23,6 +23,9 @@ CACHE = ROOT / ".cache"
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
+# The modules of the doc-tests: a change to one of them verifies all pages anew.
+GATE = ["pages.py", "process.py", "prose.py", "run_page.py", "script.py"]
+
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
 
@@ -152,12 +155,12 @@ def record_of(page: Path) -> Path:
 
 
 def fingerprint(page: Path) -> str:
-    """Return a hash of a page, of the code that it includes, and of its tests."""
+    """Return a hash of a page, of the code that it includes, and of the gate."""
     text = page.read_bytes()
     included = re.findall(rb'--8<-- "([^":]+)', text)
     names = [name.decode() for name in sorted(set(included))]
     files = [folder / name for name in names for folder in (DOCS, EXAMPLES)]
-    files += sorted((ROOT / "tests").glob("*.py"))
+    files += [ROOT / "mkdocs.yml", *(ROOT / "tests" / name for name in GATE)]
     parts = [text, *(file.read_bytes() for file in files if file.is_file())]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

@@ -1,0 +1,76 @@
+"""Numbers in the text of a page: a block of the same section shows them.
+
+Text cannot be run, so it must not know more than the blocks beside it, whose outputs
+are compared in every run. When an output changes, the text about it fails.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import jupytext
+
+from tests.pages import Block, scan, shown_path
+
+WORDS = ["three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+NUMBER = re.compile(
+    r"(?<![\w.#])\d[\d,_]*(?:\.\d+)?(?:e-?\d+)?|\b(?:" + "|".join(WORDS) + r")\b",
+    re.I,
+)
+# Not about the run: snippets, where links lead, releases of packages, pieces of code.
+ASIDE = re.compile(
+    r"--8<--.*|\]\([^)]*\)|https?://\S+|(flax|jax|python) \d+(\.\d+)+"
+    r"|`[^`]*[a-z_][^`]*`",
+    re.I,
+)
+
+
+def numbers(text: str) -> Iterator[tuple[int, str, float]]:
+    """Yield line, spelling and value, without a sign, of each number in a text."""
+    text = ASIDE.sub(lambda aside: re.sub(".", " ", aside[0]), text)
+    for found in NUMBER.finditer(text):
+        written = found[0].rstrip(",_")
+        word = written.lower()
+        value = WORDS.index(word) + 3 if word in WORDS else re.sub("[,_]", "", word)
+        yield text.count("\n", 0, found.start()), written, float(value)
+
+
+def shown_by(code: str) -> set[float]:
+    """Return every number that a block shows, those in its strings and names too."""
+    found = re.findall(r"\d[\d_]*(?:\.\d+)?(?:e-?\d+)?", code)
+    return {float(number.replace("_", "")) for number in found}
+
+
+def sections(path: Path, blocks: list[Block]) -> Iterator[tuple[int, str, str]]:
+    """Yield first line, text and code of each section that has code of its own.
+
+    A section that only includes code, such as the stub, states a task and runs nothing.
+    The first lines of a page, which describe it, are about all of its code.
+    """
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        for cell in jupytext.reads(text, fmt="py:percent").cells:
+            if cell.cell_type == "markdown":
+                first = text[: text.index(cell.source.split("\n")[0])].count("\n")
+                yield first + 1, cell.source, text
+        return
+    lines = ["", *text.split("\n")]
+    for start, _, body in scan(path, text):
+        lines[start : start + len(body) + 2] = [""] * (len(body) + 2)
+    heads = [n for n, line in enumerate(lines) if line.startswith(("## ", "### "))]
+    for start, end in itertools.pairwise([0, *heads, len(lines)]):
+        own = [b for b in blocks if not start or start <= b.example.start_line < end]
+        if not all(block.snippet for block in own):
+            yield start, "\n".join(lines[start:end]), "\n".join(b.source for b in own)
+
+
+def unproven(path: Path, blocks: list[Block]) -> list[str]:
+    """Return place and spelling of each number that no block of its section shows."""
+    return [
+        f"{shown_path(path)}:{start + line}: no block of this section shows {written}: "
+        "print it, or take it out"
+        for start, text, code in sections(path, blocks)
+        for line, written, value in numbers(text)
+        if value not in shown_by(code)
+    ]

@@ -1,0 +1,131 @@
+"""The proof: every page that there is gets every damage, and each is seen and named.
+
+The run ends with a table: kind of damage, tried, caught.
+"""
+
+import functools
+import re
+
+import pytest
+
+from tests import damages, run_page
+from tests.pages import PageError, all_pages, read_blocks, shown_path
+
+PAGES = all_pages()
+MARKDOWN = [path for path in PAGES if path.suffix == ".md"]
+PROGRAMS = [p for p in PAGES if "```python" in p.read_text() or p.suffix == ".py"]
+TRIES = 1  # digits of the code to change on each page
+
+# A program runs once: a page that only shows other outputs is the same program.
+execute = functools.cache(run_page.execute)
+
+
+@pytest.fixture
+def proof(record_property):
+    """Return a function that counts damages of a kind, and fails if one is missed."""
+
+    def proof(kind, caught):
+        record_property("damage", (kind, len(caught), sum(map(bool, caught.values()))))
+        missed = [one for one, seen in caught.items() if not seen]
+        assert not missed, f"{kind}: not seen: {missed}"
+
+    return proof
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Return a function that returns what is said of a page, by line."""
+    monkeypatch.setattr(run_page, "execute", execute)
+
+    def said(path):
+        blocks, result = run_page.run_page(path)
+        found = run_page.differences(path, blocks, result)
+        return blocks, {line_of(text): text for text in found}
+
+    return said
+
+
+def line_of(message):
+    """Return the line of the page that a message names."""
+    return int(re.search(r"\.(?:md|py):(\d+)", message)[1])
+
+
+def add_block(path, block, top=False):
+    """Add a block to a page or a program; return the lines on which it stands."""
+    text = path.read_text("utf-8")
+    block = f"\n\n```python\n{block}```\n\n" if path.suffix == ".md" else f"\n{block}"
+    front = re.match(r"(---\n.*?\n---\n)?", text, re.S).end()
+    at = front if top else len(text)
+    path.write_text(text[:at] + block + text[at:], "utf-8")
+    first = text.count("\n", 0, at) + 1
+    return range(first, first + block.count("\n") + 1)
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=shown_path)
+def test_code_that_nobody_runs_is_refused(path, tmp_path, proof):
+    text, caught = path.read_text("utf-8"), {}
+    middle = text.rfind("\n## ") if "\n## " in text else len(text)
+    line = text.count("\n", 0, middle)
+    for name, damage in damages.UNSEEN.items():
+        copy = tmp_path / f"{name}.md"
+        copy.write_text(f"{text[:middle]}\n{damage}\n{text[middle:]}", "utf-8")
+        try:
+            read_blocks(copy)
+            caught[name] = False
+        except PageError as error:
+            caught[name] = line_of(str(error)) >= line
+    proof("code that nobody runs", caught)
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
+def test_what_a_page_says_and_does_not_print_is_seen(path, tmp_path, proof, said):
+    copy = tmp_path / path.name
+    for kind, mutation in damages.MUTATIONS.items():
+        caught = {}
+        changed = damages.mutate(path, copy, mutation)
+        blocks, found = said(copy)
+        for block in (blocks[at] for at in changed):
+            first = block.example.start_line
+            lines = range(first, first + block.source.count("\n") + 2)
+            texts = [found[line] for line in lines if line in found]
+            caught[first] = any("shown: " in t and "got: " in t for t in texts)
+        proof(kind, caught)
+    if path in MARKDOWN:
+        changed = damages.change_text(path, copy)
+        found = said(copy)[1]
+        proof("another number in the text", {line: found.get(line) for line in changed})
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
+def test_what_a_new_block_says_and_does_not_print_is_seen(path, tmp_path, proof, said):
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    untrue = {name: block for name, (block, _) in damages.UNTRUE.items()}
+    lines = {n: add_block(copy, b) for n, b in {**damages.IDLE, **untrue}.items()}
+    found = said(copy)[1]
+    proof(
+        "a block that shows what is not so",
+        {name: set(found) & set(lines[name]) for name in lines},
+    )
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
+def test_a_block_that_ends_badly_is_seen(path, tmp_path, proof, said):
+    copy, caught = tmp_path / path.name, {}
+    ending = {**damages.UNSHOWN, **damages.UNSOUND}
+    late = damages.LATE[PROGRAMS.index(path) % len(damages.LATE)]  # runs all: take one
+    for name in ending.keys() - damages.LATE | {late}:
+        copy.write_bytes(path.read_bytes())
+        lines = add_block(copy, ending[name][0], top=True)
+        found = set(said(copy)[1])
+        caught[name] = found if name == late else found & set(lines)
+    proof("a block that ends badly", caught)
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
+def test_most_digits_of_the_code_matter(path, tmp_path, record_property, said):
+    copy = tmp_path / path.name
+    for seed in range(TRIES):
+        damages.change_code(path, copy, seed)
+        seen = int(bool(said(copy)[1]))
+        record_property("damage", ("a digit of the code", 1, seen))
