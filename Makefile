@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export NO_MKDOCS_2_WARNING := 1
 
 # They go first: the site shows what their run has counted.
-PAGES := tests/test_pages.py tests/test_examples.py
+PAGES := tests/test_pages.py tests/test_examples.py tests/test_proof.py
 
 help:           ## Show this list
 	@grep -hE '^[a-z]+: .*##' Makefile | sed 's/:.*##/ \t/' | expand -t 12
@@ -23,6 +23,9 @@ test: .venv/ready    ## Run everything that guards the site
 update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh run
 	@$(PY) -m pytest -q tests/test_pages.py --update-examples
 
+watch: .venv/ready   ## Run the page that you save, each time you save it
+	@$(PY) -m tests.watch
+
 lint: .venv/ready    ## Check style: ruff, typos, Markdown
 	@$(PY) -m pre_commit run --all-files
 
@@ -39,4 +42,4 @@ lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make 
 	@sh tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help serve site test update lint lesson cost lock
+.PHONY: help serve site test update watch lint lesson cost bench matrix lock

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 
@@ -56,6 +57,31 @@ def test_a_new_lesson_passes_with_one_line_of_nav(project):
     course_map = (project / ".cache/generated/course-map.md").read_text()
     before = next(one for one in course.lessons() if one.name == "call-vs-init")
     assert f"### {before.number + 1}. [Gated unit](gated-unit/index.md)" in course_map
+
+
+def test_a_save_runs_the_page_and_says_what_is_wrong(project):
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "tests.watch"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with watch:
+        try:
+            assert "Watching" in watch.stdout.readline()
+            page = project / "docs" / "index.md"
+            text = page.read_text()
+            page.write_text(text.replace("#> 3.69", "#> 3.70"))
+            assert "docs/index.md:" in watch.stdout.readline()
+            assert "shown: #> 3.70" in watch.stdout.readline()
+            assert "got:   #> 3.69" in watch.stdout.readline()
+            assert "docs/index.md: not true" in watch.stdout.readline()
+            page.write_text(text)
+            assert "docs/index.md: true, 1 blocks" in watch.stdout.readline()
+        finally:
+            watch.send_signal(signal.SIGINT)
+    assert watch.returncode == 0
 
 
 @pytest.mark.parametrize("name", ["", "Param-Access", "lesson2", "a b", "../x", "-a"])
