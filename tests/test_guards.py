@@ -3,16 +3,19 @@
 Every case is a page that plain pytest-examples passes or never looks at.
 """
 
+import ast
 import re
 
 import pytest
 
 from tests.damages import IDLE, UNSEEN, UNSHOWN, UNSOUND, UNTRUE
-from tests.pages import PageError, all_pages, read_blocks
+from tests.pages import ROOT, PageError, all_pages, read_blocks
 from tests.process import in_process
+from tests.right import BLOCKS, PLACES
 from tests.run_page import differences, run_page
 from tools import hooks
 
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 GOOD = '```python\nx = 2\nprint("x is", x)\n#> x is 2\n```\n'
 
 
@@ -123,13 +126,35 @@ def test_a_page_leaves_nothing_behind_for_the_next(tmp_path):
     assert not wrong(second)
 
 
-def test_what_python_prints_is_what_a_page_shows(tmp_path):
-    block = (
-        "import numpy as np\n\n\ndef table():\n    for row in np.eye(2):\n"
-        "        print(row)\n    print()\n\n\ntable()\n#> [1. 0.]\n#> [0. 1.]\n#>\n"
-        "print(np.ones((2, 1)))\n#> [[1.]\n#>  [1.]]\n"
-    )
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_an_unusual_block_is_accepted(tmp_path, block):
     assert not wrong(write(tmp_path, block))
+
+
+@pytest.mark.parametrize("text", PLACES.values(), ids=PLACES)
+def test_an_unusual_place_is_accepted(tmp_path, text):
+    path = tmp_path / "page.md"
+    path.write_text(text + "\n" + GOOD)
+    assert not wrong(path)
+
+
+@pytest.mark.parametrize("text", ["It prints 3.", "It prints three.", "Of 2.5, `-8`."])
+def test_a_number_that_no_block_of_its_section_shows_is_seen(tmp_path, text):
+    path = tmp_path / "page.md"
+    path.write_text(f"```python\nx = 3\n```\n\n## Section\n\n{text}\n\n{GOOD}")
+    assert "page.md:7: no block of this section shows" in wrong(path)
+
+
+def test_a_docstring_shows_no_code_that_nobody_runs():
+    for path in ROOT.glob("*/**/*.py"):
+        if {".venv", ".cache"} & set(path.parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, DOCUMENTED):
+                text = ast.get_docstring(node) or ""
+                assert not re.search(r"```|~~~|>>>|^\.\. ", text, re.M), (
+                    f"{path}: {text}"
+                )
 
 
 def test_a_future_import_holds_for_the_whole_page(tmp_path):
