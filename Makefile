@@ -13,7 +13,7 @@ serve: .venv/ready   ## Build the site and serve it on http://127.0.0.1:8000 wit
 	@SITE_URL=http://127.0.0.1:8000/ $(PY) -m mkdocs serve --livereload --dev-addr 127.0.0.1:8000
 
 site: .venv/ready    ## Verify the pages, then build the site into site/
-	@$(PY) -m pytest -q tests/test_pages.py && $(PY) -m mkdocs build --strict
+	@$(PY) -m pytest -n 2 $(PAGES) && $(PY) -m mkdocs build --strict
 
 test: .venv/ready    ## Run everything that guards the site
 	@$(PY) -m tools.browser

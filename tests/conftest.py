@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import signal
@@ -37,9 +38,11 @@ def pytest_terminal_summary(terminalreporter):
         damages[kind] = before[0] + tried, before[1] + caught
     if damages:
         terminalreporter.section("damages: kind, tried, caught")
+        hooks.PROOF.write_text(json.dumps(damages), "utf-8")  # for the site
     for kind, (tried, caught) in damages.items():
-        share = f"{caught / tried:.0%}" if tried else "-"
-        terminalreporter.write_line(f"{kind:40}{tried:6}{caught:6}{share:>6}")
+        terminalreporter.write_line(
+            f"{kind:40}{tried:6}{caught:6}{caught / tried:6.0%}"
+        )
     if unchanged := [page for name, page in noted if name == "unchanged"]:
         terminalreporter.write_line(
             f"{len(unchanged)} pages are as they were when they were found true. "

@@ -23,6 +23,9 @@ CACHE = ROOT / ".cache"
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
+# What the last run of tests/test_proof.py tried and caught.
+PROOF = CACHE / "damages.json"
+
 # The modules of the doc-tests: a change to one of them verifies all pages anew.
 GATE = ["pages.py", "process.py", "prose.py", "run_page.py", "script.py"]
 
@@ -108,6 +111,7 @@ def generate(config) -> None:
     texts = {
         "course-map.md": course_map(lessons),
         "figures.md": figures(),
+        "proof.md": proof(),
         "install.md": attempts.install(repository),
     }
     for lesson in [*lessons, template]:
@@ -119,6 +123,17 @@ def generate(config) -> None:
             target.write_text(text, "utf-8")
     terminal.draw_all(CACHE / "generated" / "terminal")
     cost.draw_all(CACHE / "generated" / "cost")
+
+
+def proof() -> str:
+    """Return the table of damages that the last test run tried on all pages."""
+    if not PROOF.exists():
+        return "`make test` tries the damages and writes their table here.\n"
+    lines = ["| damage | tried | caught |", "|---|---|---|"]
+    for kind, (tried, caught) in json.loads(PROOF.read_text("utf-8")).items():
+        share = f" ({caught / tried:.0%})" if caught < tried else ""
+        lines.append(f"| {kind.replace('>', '&gt;')} | {tried:,} | {caught:,}{share} |")
+    return "\n".join(lines) + "\n"
 
 
 def course_map(lessons: list[Lesson]) -> str:
