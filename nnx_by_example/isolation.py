@@ -182,6 +182,9 @@ def start_server() -> None:
 
     From the main thread it is started deaf to Ctrl-C, which a terminal sends to it too.
     No module of the learner's folder can stand for one of Python's own in it.
+
+    Raises:
+      OSError: if it cannot start, as where the path of temporary files is too long.
     """
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     for name, value in ENVIRONMENT.items():
@@ -189,14 +192,20 @@ def start_server() -> None:
     if PROCESSES.get_start_method() != "forkserver":
         return
     PROCESSES.set_forkserver_preload(PRELOADED)
-    if threading.current_thread() is not threading.main_thread():
-        forkserver.ensure_running()
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = threading.current_thread() is threading.main_thread()
+    before = main and signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         forkserver.ensure_running()
+    except OSError as error:
+        if "too long" not in str(error):
+            raise
+        raise OSError(
+            f"the temporary folder has too long a path for a socket: set TMPDIR to a "
+            f"shorter one than {tempfile.gettempdir()}"
+        ) from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def _run(sender, folder, limits, function, args) -> None:

@@ -621,6 +621,14 @@ def temporary():
         yield Path(folder)
 
 
+def test_a_temporary_folder_with_a_long_path_is_named(tmp_path, attempt):
+    attempt(SOLUTION)
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    done = nbe(tmp_path, "check", LESSON.name, TMPDIR=str(long))
+    assert "set TMPDIR to a shorter one" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
