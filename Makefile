@@ -35,6 +35,12 @@ lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=jit-s
 cost: .venv/ready    ## Measure anew what a call costs, for the figures of the site
 	@$(PY) -m examples.cost.measure
 
+matrix: .venv/ready  ## Run every page on other releases, Pythons and CPUs; FLOOR=1: on older ones
+	@$(PY) -m tools.matrix $(if $(FLOOR),--floor)
+
+bench: .venv/ready   ## Time the doc-tests against bare execution and against their peers
+	@$(PY) -m tools.bench
+
 lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"
 	@$(PY) -m uv pip compile -q $(if $(ONLY),$(ONLY:%=--upgrade-package %),--upgrade) --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
 

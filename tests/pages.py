@@ -23,7 +23,7 @@ from mkdocs.utils.meta import get_data
 from pymdownx.snippets import SnippetMissingError
 from pytest_examples import CodeExample, find_examples
 
-from tools import cost, hooks
+from tools import cost, hooks, matrix
 
 ROOT = hooks.ROOT
 
@@ -84,7 +84,7 @@ def all_pages() -> list[Path]:
     """
     pages = hooks.pages()
     run = [*pages, *hooks.DOCS.glob("course/*/exercise.py")]
-    run += [*hooks.EXAMPLES.glob("cost/*.py"), cost.MEASURED]  # by tests/test_cost.py
+    run += [*hooks.EXAMPLES.glob("cost/*.py"), cost.MEASURED, matrix.MEASURED]
     for folder in (hooks.DOCS, hooks.EXAMPLES):
         for path in folder.rglob("*"):
             known = path in run or path.suffix in {".svg", ".css", ".pyc"}

@@ -82,7 +82,7 @@ def test_a_table_says_which_page_fails_where_and_why(measured):
     text = measured()["compatibility/floor.md"]
     assert "| 3.13.0 | 0.12.10 | 0.11.1 | 33 of 34 |" in text
     both = [f"Python 3.13.0, flax {flax}, jax 0.11.1" for flax in ("0.12.10", "0.12.9")]
-    assert f"\n- course/kv-cache: `{DIGIT[PAGE]}` ({'; '.join(both)})\n" in text
+    assert f"\n- **course/kv-cache**, {'; '.join(both)}: `{DIGIT[PAGE]}`\n" in text
     assert "2026-01-01" in text
 
 

@@ -16,7 +16,7 @@ from mkdocs.structure.files import File
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import attempts, cost, notebooks, terminal
+from tools import attempts, cost, matrix, notebooks, terminal
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
@@ -113,6 +113,7 @@ def generate(config) -> None:
         "figures.md": figures(),
         "proof.md": proof(),
         "install.md": attempts.install(repository),
+        **matrix.texts(),
     }
     for lesson in [*lessons, template]:
         texts[f"attempt/{lesson.name}.md"] = attempts.links(lesson, repository)

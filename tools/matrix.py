@@ -1,0 +1,393 @@
+"""Measures on which releases, Pythons and machines each page is true: `make matrix`.
+
+Each combination has an environment of its own: `requirements.lock` with other releases
+of jax and flax. The pages run in it as they do in CI, in a copy of the project. The
+result, `docs/reference/compatibility.json`, is written when all have run. Until then,
+each finished run is kept in `.cache/matrix`, so that nothing is lost by Ctrl-C.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from xml.etree import ElementTree
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+MEASURED = ROOT / "docs" / "reference" / "compatibility.json"
+WORK = ROOT / ".cache" / "matrix"
+TREE = WORK / "tree"
+UV = (sys.executable, "-m", "uv", "--quiet")
+PACKAGES = ("flax", "jax")
+
+PYTHONS = ("3.12", "3.13")  # those of .github/workflows/ci.yml
+# Other machines that this one can stand for: what XLA and its pools of threads read.
+MACHINES = {
+    "SSE4.2": {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"},
+    "AVX2": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
+    "AVX-512": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX512"},
+    "1 thread": {"PJRT_NPROC": "1"},
+    "16 threads": {"PJRT_NPROC": "16"},
+    "run twice": {},  # the second time from the cache
+}
+# What /proc/cpuinfo calls the instructions.
+INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX2": "avx2", "AVX-512": "avx512f"}
+# What a row of a table can be about.
+NAMES = {"python": "Python ", "flax": "flax ", "jax": "jax ", "machine": ""}
+# The walk to older releases ends at one on which more pages than this fail.
+FEW = 2
+
+
+class UnavailableError(Exception):
+    """A combination cannot run here; the message says why."""
+
+
+def say(text: str) -> None:
+    """Show how far the measurement is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(*command: str, **options) -> str:
+    """Return what a command writes to its standard output.
+
+    Raises:
+      UnavailableError: if it fails, with what uv calls the cause, or its last words.
+    """
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, **options
+    )
+    if done.returncode:
+        cause = re.search(r"Because (.*?), we can conclude", done.stderr, flags=re.S)
+        last = (done.stderr.strip() or f"{command[0]} fails").splitlines()[-1]
+        raise UnavailableError(cause[1] if cause else last)
+    return done.stdout
+
+
+def find_python(wanted: str) -> str:
+    """Return the path of an interpreter, from the search path or from pyenv.
+
+    Args:
+      wanted: its version, such as `3.12`.
+
+    Raises:
+      UnavailableError: if none is found that runs.
+    """
+    found = [f"python{wanted}"]
+    if shutil.which("pyenv"):  # its `python3.12` can be there and refuse to run
+        latest = 'echo "$(pyenv root)/versions/$(pyenv latest "$0")/bin/python"'
+        found.append(run("sh", "-c", latest, wanted).strip())
+    for path in filter(shutil.which, found):
+        try:
+            if run(path, "--version").startswith(f"Python {wanted}."):
+                return path
+        except UnavailableError:
+            continue
+    raise UnavailableError(f"Python {wanted} is not installed")
+
+
+def environment(python: str, wanted: list[str], *, oldest=False) -> tuple[str, dict]:
+    """Return the interpreter of an environment, and the versions in it.
+
+    Args:
+      python: version of Python, such as `3.12`.
+      wanted: requirements on flax and jax.
+      oldest: whether to take the oldest releases that fit, and not the newest.
+
+    Raises:
+      UnavailableError: if there is no such Python or release.
+    """
+    base = find_python(python)
+    packages = re.split(r"\n(?=\w)", (TREE / "requirements.lock").read_text("utf-8"))
+    others = [text for text in packages if not re.match("(flax|jax|jaxlib)==", text)]
+    order = "lowest-direct" if oldest else "highest"
+    options = ["--no-header", "--no-annotate", f"--resolution={order}", "--python"]
+    asked = "\n".join([*others, *wanted])
+    pins = run(*UV, "pip", "compile", *options, base, "-", input=asked)
+    versions = {"python": run(base, "--version").split()[1]}
+    versions |= dict(re.findall(rf"^({'|'.join(PACKAGES)})==(\S+)", pins, flags=re.M))
+    folder = WORK / "environments" / "-".join(versions.values())
+    kept, interpreter = folder / "requirements.txt", str(folder / "bin" / "python")
+    if not kept.exists() or kept.read_text("utf-8") != pins:
+        run(*UV, "venv", "--clear", "--python", base, str(folder))
+        install = [*UV, "pip", "install", "--python", interpreter]
+        run(*install, "--requirements", "-", input=pins)
+        kept.write_text(pins, "utf-8")  # last: the environment is complete
+    return interpreter, versions
+
+
+def copy_project() -> str:
+    """Copy the files that git knows or would add; return a hash of what can run."""
+    listed = ["ls-files", "--cached", "--others", "--exclude-standard"]
+    shutil.rmtree(TREE, ignore_errors=True)
+    content = hashlib.sha256()
+    for name in sorted(set(run("git", *listed).splitlines())):
+        source, target = ROOT / name, TREE / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+            if source != MEASURED:
+                content.update(name.encode() + source.read_bytes())
+    return content.hexdigest()
+
+
+def run_pages(interpreter: str, flags: dict, keyword: str) -> dict[str, str | None]:
+    """Return, for each page, None if it is true, or the reason why not.
+
+    Args:
+      interpreter: of the environment in which the pages run.
+      flags: environment variables.
+      keyword: selects pages, as `pytest -k` does; empty for all.
+
+    Raises:
+      UnavailableError: if pytest does not come to all of them.
+    """
+    report = WORK / "junit.xml"
+    options = ["-q", "-k", keyword, "-p", "no:cacheprovider", f"--junitxml={report}"]
+    options += ["-o", "junit_family=xunit1"]  # test_page records a property
+    done = subprocess.run(
+        [interpreter, "-m", "pytest", *options, "tests/test_pages.py::test_page"],
+        cwd=TREE,
+        env={**os.environ, "CI": "1", "XLA_FLAGS": "", **flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 1):  # neither all true nor some false
+        said = (done.stdout + done.stderr).strip().splitlines() or ["nothing"]
+        raise UnavailableError(f"pytest ends with {done.returncode}: {said[-1]}")
+    return read_junit(report.read_text("utf-8"))
+
+
+def read_junit(report: str) -> dict[str, str | None]:
+    """Return, for each page of a report, None if it is true, or the reason why not."""
+    verdicts = {}
+    for case in ElementTree.fromstring(report).iter("testcase"):
+        problems = [part for part in case if part.tag in ("failure", "error")]
+        if page := re.fullmatch(r"test_page\[(.*)\]", case.get("name", "")):
+            verdicts[page[1]] = reason(problems[0]) if problems else None
+    return verdicts
+
+
+def reason(problem: ElementTree.Element) -> str:
+    """Return in one line why a page fails: its first difference, or its error."""
+    said = problem.get("message", "")
+    if said.startswith("Failed: "):  # the text has all of it, and a message may not
+        said = problem.text
+    first, *more = [line.strip() for line in said.strip().splitlines()]
+    if "Traceback" in first:
+        lines = re.findall(r'^ *File "[^",]+:(\d+),', said, flags=re.M)  # of the page
+        return tidy(f"line {lines[-1]}: {more[-1]}" if lines else more[-1])
+    if other := re.match(r"\S+:(\d+): what is shown is not what is printed", first):
+        return tidy(f"line {other[1]}: {', '.join(more[:2])}")
+    return tidy(first)
+
+
+def tidy(text: str) -> str:
+    """Return a short line that can be shown as code, without folders of a machine."""
+    text = re.sub(r"(?<![\w.])/(?:[^\s/:]+/)+", "", " ".join(text.split()))
+    return text.replace("`", "'")[:160]
+
+
+class Runs:
+    """Runs in one copy of the project; each is made once."""
+
+    def __init__(self, keyword: str):
+        self.keyword = keyword
+        self.tree = copy_project()
+
+    def measure(self, names: dict, interpreter: str, flags=None, times=1, cold=True):
+        """Return a row of the result: its names, how many pages, and which fail.
+
+        Args:
+          names: what the row is about.
+          interpreter: of the environment in which the pages run.
+          flags: environment variables.
+          times: how often the pages run; they have to be true each time.
+          cold: whether the first of these compiles everything itself.
+        """
+        spec = json.dumps([self.tree, self.keyword, names, flags, times])
+        kept = WORK / "runs" / f"{hashlib.sha256(spec.encode()).hexdigest()}.json"
+        if not kept.exists():
+            say(f"{title(names)} ...")
+            if cold:
+                shutil.rmtree(TREE / ".cache" / "jax", ignore_errors=True)
+            failed = {}
+            try:
+                for _ in range(times):
+                    found = run_pages(interpreter, flags or {}, self.keyword)
+                    failed |= {page: why for page, why in found.items() if why}
+            except UnavailableError as error:
+                return unavailable(names, error)
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(json.dumps({"pages": len(found), "failed": failed}))
+        row = {**names, **json.loads(kept.read_text("utf-8"))}
+        say(f"{title(names)}: {verdict(row)}")
+        return row
+
+    def release(self, python: str, wanted: list[str], oldest=False, cold=True) -> dict:
+        """Return the row of the releases that `environment` finds."""
+        names = {"python": python, "flax": "newest", "jax": "newest"}
+        parsed = map(Requirement, wanted)
+        names |= {one.name: str(one.specifier) for one in parsed if one.specifier}
+        try:
+            interpreter, names = environment(python, wanted, oldest=oldest)
+            run(interpreter, "-c", "import flax.linen, flax.nnx")
+        except UnavailableError as error:
+            return unavailable(names, error)
+        return self.measure(names, interpreter, cold=cold)
+
+    def releases(self) -> list[dict]:
+        """Return a row for each Python, with the oldest and the newest releases."""
+        rows = []
+        for python in PYTHONS:
+            for oldest in (True, False):
+                row = self.release(python, supported(), oldest=oldest)
+                rows += [] if row in rows else [row]
+        return rows
+
+    def machines(self) -> list[dict]:
+        """Return a row for each of `MACHINES`."""
+        rows = []
+        for name, flags in MACHINES.items():
+            names, times = {"machine": name}, 2 if name == "run twice" else 1
+            if INSTRUCTIONS.get(name) in [None, *cpu_flags()]:
+                rows.append(self.measure(names, sys.executable, flags, times))
+            else:
+                rows.append(unavailable(names, f"this machine does not say {name}"))
+        return rows
+
+    def floor(self) -> list[dict]:
+        """Return rows of older releases than are supported: of flax, then of jax."""
+        oldest = self.release(PYTHONS[-1], supported(), oldest=True)
+        if "unavailable" in oldest:
+            return [oldest]
+        rows = self.walk("flax", oldest["flax"], f"jax=={oldest['jax']}")
+        true = [row["flax"] for row in rows if row.get("failed") == {}]
+        fixed = f"flax=={[oldest['flax'], *true][-1]}"
+        return [*rows, *self.walk("jax", oldest["jax"], fixed)]
+
+    def walk(self, package: str, below: str, other: str) -> list[dict]:
+        """Return rows of ever older releases, until more than `FEW` pages fail."""
+        rows = []
+        while True:
+            wanted = [f"{package}<{below}", other]
+            rows.append(self.release(PYTHONS[-1], wanted, cold=False))
+            if "unavailable" in rows[-1] or len(rows[-1]["failed"]) > FEW:
+                return rows
+            below = rows[-1][package]
+
+
+def supported() -> list[str]:
+    """Return what `pyproject.toml` requires of flax and jax."""
+    project = tomllib.loads((TREE / "pyproject.toml").read_text("utf-8"))["project"]
+    return [one for one in project["dependencies"] if Requirement(one).name in PACKAGES]
+
+
+def cpu_flags() -> list[str]:
+    """Return what this CPU is able to do; nothing where no file says so."""
+    info = Path("/proc/cpuinfo")
+    return info.read_text("utf-8").split() if info.exists() else []
+
+
+def machine() -> str:
+    """Return the kind of this machine, in words."""
+    able = [name for name, flag in INSTRUCTIONS.items() if flag in cpu_flags()]
+    kind = " with ".join([platform.machine().replace("_", "-"), *able[-1:]])
+    return f"{kind}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def unavailable(names: dict, why: object) -> dict:
+    """Return the row of a combination that cannot run here."""
+    say(f"{title(names)}: not available: {why}")
+    return {**names, "unavailable": tidy(str(why))}
+
+
+def title(row: dict) -> str:
+    """Return what a row is about, in words."""
+    return ", ".join(text + row[name] for name, text in NAMES.items() if name in row)
+
+
+def verdict(row: dict) -> str:
+    """Return on how many pages everything is true."""
+    if "unavailable" in row:
+        return "not available"
+    right = row["pages"] - len(row["failed"])
+    return f"{right} of {row['pages']}" if row["failed"] else f"✓ all {right}"
+
+
+def table(rows: list[dict]) -> str:
+    """Return a Markdown table of rows, and below it a list of what fails, and why."""
+    columns = [name for name in NAMES if name in rows[0]]
+    lines = [[*columns, "pages true"], ["---"] * (len(columns) + 1)]
+    lines += [[*(row[name] for name in columns), verdict(row)] for row in rows]
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    where: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        why_not = {"not available": row.get("unavailable")}
+        for page, why in row.get("failed", why_not).items():
+            where.setdefault((page, why), []).append(title(row))
+    for (page, why), titles in where.items():
+        name = re.sub(r"^docs/|(/index)?\.md$", "", page)
+        text += f"\n- **{name}**, {'; '.join(titles)}: `{why}`"
+    return text + "\n"
+
+
+def texts(measured: Path = MEASURED) -> dict[str, str]:
+    """Return what the page includes, by name of the file."""
+    found = json.loads(measured.read_text("utf-8"))
+    then, now = found["versions"], {name: version(name) for name in PACKAGES}
+    about = f"Measured on {found['date']} with {title(then)}, on {found['machine']}.\n"
+    if then != now:
+        about += (
+            '\n!!! warning "Measured on other releases"\n\n'
+            f"    The pages are verified on {title(now)}.\n"
+        )
+    floor = found["floor"]
+    return {
+        "compatibility/about.md": about,
+        "compatibility/releases.md": table(found["releases"]),
+        "compatibility/machines.md": table(found["machines"]),
+        "compatibility/floor.md": f"On {floor['date']}:\n\n{table(floor['rows'])}",
+    }
+
+
+def main() -> None:
+    """Run all that is asked for, then write the result."""
+    parser = argparse.ArgumentParser("make matrix", description=__doc__.split("\n")[0])
+    parser.add_argument("--floor", action="store_true", help="try older releases too")
+    parser.add_argument(
+        "-k", dest="keyword", default="", help="pages to try; nothing is written then"
+    )
+    asked = parser.parse_args()
+    os.nice(10)  # it takes long, and others work here
+    runs = Runs(asked.keyword)
+    found = json.loads(MEASURED.read_text("utf-8")) if MEASURED.exists() else {}
+    found["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
+    found["machine"] = machine()
+    found["versions"] = {name: version(name) for name in PACKAGES}
+    found["releases"] = runs.releases()
+    found["machines"] = runs.machines()
+    if asked.floor:
+        found["floor"] = {"date": found["date"], "rows": runs.floor()}
+    if asked.keyword:
+        return
+    if all("unavailable" in row for row in found["releases"]):
+        sys.exit(
+            "No release could be tried, for the reasons above. Nothing is written."
+        )
+    MEASURED.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    say(f"Wrote {MEASURED.name}. To see its tables on the site: make serve")
+
+
+if __name__ == "__main__":
+    main()
