@@ -44,6 +44,7 @@ def measured(tmp_path):
     found = {
         "date": "2026-01-02",
         "machine": "x86-64",
+        "tried": ["README.md", PAGE],
         "versions": {name: matrix.version(name) for name in matrix.PACKAGES},
         "releases": [
             {**old, "pages": 34, "failed": {}},
@@ -92,6 +93,15 @@ def test_what_is_true_or_cannot_run_is_said_in_words(measured):
     text = drawn["compatibility/releases.md"]
     assert "| 3.14 | 0.12.10 | 0.11.1 | not available |" in text
     assert "`Python 3.14 is not installed`" in text
+
+
+def test_every_page_has_a_row_in_which_each_release_is_said(measured):
+    old = {"python": "3.13.0", "flax": "0.12.10", "jax": "0.11.1"}
+    rows = [{**old, "pages": 2, "failed": DIGIT}, {**old, "unavailable": "why"}]
+    text = measured(releases=rows)["compatibility/pages.md"]
+    assert "| page | 3.13.0<br>0.12.10<br>0.11.1 |" in text
+    assert "| README | ✓ | ? |" in text
+    assert "| course/kv-cache | no | ? |" in text
 
 
 def test_tables_of_other_releases_are_named(measured):

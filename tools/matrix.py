@@ -204,6 +204,7 @@ class Runs:
     def __init__(self, keyword: str):
         self.keyword = keyword
         self.tree = copy_project()
+        self.tried: set[str] = set()
 
     def measure(self, names: dict, interpreter: str, flags=None, times=1, cold=True):
         """Return a row of the result: its names, how many pages, and which fail.
@@ -229,8 +230,10 @@ class Runs:
             except UnavailableError as error:
                 return unavailable(names, error)
             kept.parent.mkdir(exist_ok=True)
-            kept.write_text(json.dumps({"pages": len(found), "failed": failed}))
+            row = {"pages": len(found), "failed": failed, "tried": sorted(found)}
+            kept.write_text(json.dumps(row))
         row = {**names, **json.loads(kept.read_text("utf-8"))}
+        self.tried.update(row.pop("tried"))
         say(f"{title(names)}: {verdict(row)}")
         return row
 
@@ -337,9 +340,27 @@ def table(rows: list[dict]) -> str:
         for page, why in row.get("failed", why_not).items():
             where.setdefault((page, why), []).append(title(row))
     for (page, why), titles in where.items():
-        name = re.sub(r"^docs/|(/index)?\.md$", "", page)
-        text += f"\n- **{name}**, {'; '.join(titles)}: `{why}`"
+        text += f"\n- **{short(page)}**, {'; '.join(titles)}: `{why}`"
     return text + "\n"
+
+
+def grid(rows: list[dict], pages: list[str]) -> str:
+    """Return a Markdown table of pages by rows: true, or not, or not tried."""
+    heads = [[row[name] for name in NAMES if name in row] for row in rows]
+    lines = [["page", *("<br>".join(words) for words in heads)]]
+    lines.append(["---"] * len(lines[0]))
+    for page in pages:
+        cells = ["?" if "failed" not in row else "✓" for row in rows]
+        for at, row in enumerate(rows):
+            if page in row.get("failed", {}):
+                cells[at] = "no"
+        lines.append([short(page), *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def short(page: str) -> str:
+    """Return the address of a page, which its readers know."""
+    return re.sub(r"^docs/|(/index)?\.md$", "", page)
 
 
 def texts(measured: Path = MEASURED) -> dict[str, str]:
@@ -357,6 +378,7 @@ def texts(measured: Path = MEASURED) -> dict[str, str]:
         "compatibility/about.md": about,
         "compatibility/releases.md": table(found["releases"]),
         "compatibility/machines.md": table(found["machines"]),
+        "compatibility/pages.md": grid(found["releases"], found["tried"]),
         "compatibility/floor.md": f"On {floor['date']}:\n\n{table(floor['rows'])}",
     }
 
@@ -379,6 +401,7 @@ def main() -> None:
     found["machines"] = runs.machines()
     if asked.floor:
         found["floor"] = {"date": found["date"], "rows": runs.floor()}
+    found["tried"] = sorted(runs.tried)
     if asked.keyword:
         return
     if all("unavailable" in row for row in found["releases"]):
