@@ -346,21 +346,21 @@ def table(rows: list[dict]) -> str:
 
 def grid(rows: list[dict], pages: list[str]) -> str:
     """Return a Markdown table of pages by rows: true, or not, or not tried."""
-    heads = [[row[name] for name in NAMES if name in row] for row in rows]
-    lines = [["page", *("<br>".join(words) for words in heads)]]
+    differ = [n for n in NAMES if len({row.get(n) for row in rows}) > 1]
+    lines = [["page", *("<br>".join(row[n] for n in differ) for row in rows)]]
     lines.append(["---"] * len(lines[0]))
     for page in pages:
         cells = ["?" if "failed" not in row else "✓" for row in rows]
         for at, row in enumerate(rows):
             if page in row.get("failed", {}):
                 cells[at] = "no"
-        lines.append([short(page), *cells])
+        lines.append([short(page).rpartition("/")[2], *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def short(page: str) -> str:
     """Return the address of a page, which its readers know."""
-    return re.sub(r"^docs/|(/index)?\.md$", "", page)
+    return re.sub(r"^(docs|examples)/|(/index)?\.(md|py)$", "", page)
 
 
 def texts(measured: Path = MEASURED) -> dict[str, str]:
