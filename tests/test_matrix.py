@@ -102,7 +102,7 @@ def test_every_page_has_a_row_in_which_each_release_is_said(measured):
         {**old, "flax": "0.12.9", "unavailable": "why"},
     ]
     text = measured(releases=rows)["compatibility/pages.md"]
-    assert "| page | 0.12.10 | 0.12.9 |" in text
+    assert "| page | 0.12.10 | 0.12.9 |" in text.replace("<wbr>", "")
     assert "| README | ✓ | ? |" in text
     assert "| kv-cache | no | ? |" in text
 

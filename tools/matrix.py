@@ -347,7 +347,8 @@ def table(rows: list[dict]) -> str:
 def grid(rows: list[dict], pages: list[str]) -> str:
     """Return a Markdown table of pages by rows: true, or not, or not tried."""
     differ = [n for n in NAMES if len({row.get(n) for row in rows}) > 1]
-    lines = [["page", *("<br>".join(row[n] for n in differ) for row in rows)]]
+    heads = ["<br>".join(row[name] for name in differ) for row in rows]
+    lines = [["page", *(head.replace(".", ".<wbr>") for head in heads)]]  # on a phone
     lines.append(["---"] * len(lines[0]))
     for page in pages:
         cells = ["?" if "failed" not in row else "✓" for row in rows]
