@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup
 from tests.conftest import Site
 from tests.pages import ROOT
 from tests.run_page import VERSIONS
+from tools import twins
 
 # What a page's own HTML may weigh, compressed: a notebook no more than a lesson.
 MAX_HTML_KB = 18  # 4 of them the list of all lessons
@@ -84,9 +85,14 @@ def too_heavy(site):
 
 
 def published_sources(site):
-    """Return the files of the site that are sources and not pages."""
+    """Return the files of the site that are sources, neither pages nor their twins."""
     sources = {".py", ".md", ".j2", ".yml", ""}
+    made = {site.folder / page / "index.md": page for page in site.pages()}
     files = [path for path in site.folder.rglob("*") if path.is_file()]
+    for path, page in made.items():
+        first = path.read_text("utf-8").partition("\n")[0] if path.exists() else ""
+        if first == twins.mark(site.url + page):
+            files.remove(path)
     return [path.name for path in files if path.suffix in sources]
 
 
@@ -116,6 +122,7 @@ def test_the_checks_of_the_site_can_fail(tmp_path):
     )
     (tmp_path / "404.html").write_text('<link rel="canonical" href="https://a.b/">')
     (tmp_path / "exercise.py").write_text("")
+    (tmp_path / "index.md").write_text("# Not made by the build")
     broken = Site(tmp_path, "http://127.0.0.1/nnx-by-example/")
     assert [text.split(": ")[1] for text in broken_links(broken)] == [
         "gone/ is not there",
@@ -126,7 +133,7 @@ def test_the_checks_of_the_site_can_fail(tmp_path):
         "//example.com/x.css",
     ]
     assert too_heavy(broken) == [""]
-    assert published_sources(broken) == ["exercise.py"]
+    assert sorted(published_sources(broken)) == ["exercise.py", "index.md"]
 
 
 def test_every_page_has_a_title_and_a_description_of_its_own(site):

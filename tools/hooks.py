@@ -16,7 +16,7 @@ from mkdocs.structure.files import File
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import attempts, cost, matrix, notebooks, terminal
+from tools import api, attempts, cost, matrix, notebooks, terminal, twins
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
@@ -80,6 +80,11 @@ def on_page_content(html, page, config, files):
     return re.sub("<td.*?</td>", cell, html)
 
 
+def on_env(env, config, files):
+    """Write what machines read, once all pages are parsed."""
+    twins.write_all(files, config)
+
+
 def on_post_page(output, page, config):
     """Give two parts of the theme the names that screen readers need."""
     return named(output)
@@ -113,6 +118,7 @@ def generate(config) -> None:
         "figures.md": figures(),
         "proof.md": proof(),
         "install.md": attempts.install(repository),
+        **api.texts(config["nav"], CACHE / "generated" / "api" / "names.json"),
         **matrix.texts(),
     }
     for lesson in [*lessons, template]:
