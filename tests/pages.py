@@ -72,8 +72,11 @@ def shown_path(path: Path) -> str:
 
 @functools.cache
 def site_config() -> MkDocsConfig:
-    """Return the site's configuration, so that pages are parsed as the site does."""
-    return load_config(str(ROOT / "mkdocs.yml"))
+    """Return the site's configuration, so that pages are parsed as the site does.
+
+    What a page says does not depend on plugins, and they take half a second to import.
+    """
+    return load_config(str(ROOT / "mkdocs.yml"), plugins=[], hooks=[])
 
 
 def all_pages() -> list[Path]:

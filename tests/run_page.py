@@ -19,7 +19,7 @@ import re
 import sys
 import tempfile
 import tokenize
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.pages import (
@@ -129,7 +129,7 @@ def execute(script: str) -> tuple[dict[int, str], list[int], str | None]:
         try:
             return in_process(run_script, folder, str(ROOT), begun.name)
         except RuntimeError as error:
-            return {}, [], f"{error} (line {begun.read()})"
+            return {}, [], f"{error} (line {begun.read().strip()})"
 
 
 def run_blocks(blocks: list[Block]) -> Result:
@@ -207,7 +207,8 @@ def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:
 @functools.cache
 def environment() -> str:
     """Return a hash of all that a run depends on beside the files of the project."""
-    packages = sorted(f"{d.name}=={d.version}" for d in distributions())
+    folders = [Path(folder) for folder in sys.path]
+    packages = sorted(p.name for path in folders for p in path.glob("*.dist-info"))
     settings = [f"{k}={v}" for k, v in os.environ.items() if k[:4] in ("JAX_", "XLA_")]
     parts = [sys.version, platform.machine(), *packages, *sorted(settings)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

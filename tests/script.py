@@ -115,7 +115,8 @@ class StatementLoader(Loader):
     """Loads a script statement by statement and notes what each of them prints."""
 
     def __init__(self, source: str, path: str, begun: str):
-        self.source, self.path, self.begun = source, path, Path(begun)
+        self.source, self.path = source, path
+        self.begun = os.open(begun, os.O_WRONLY)
         self.printed: dict[int, str] = {}
         self.never_run: list[int] = []
 
@@ -130,7 +131,8 @@ class StatementLoader(Loader):
         streams, statement = Streams(), None
         try:
             for statement in tree.body:
-                self.begun.write_text(str(statement.lineno))  # if it ends the process
+                # Should the statement end the process, this tells which it was.
+                os.pwrite(self.begun, b"%8d" % statement.lineno, 0)
                 piece = ast.Module([statement], [])
                 code = compile(piece, self.path, "exec", future, True)
                 exec(executed.watch(code), module.__dict__)
