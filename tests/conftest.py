@@ -19,6 +19,7 @@ from playwright.sync_api import sync_playwright
 from tests.pages import ROOT, site_config
 from tools import browser as chromium
 from tools import hooks
+from tools.project import copy
 
 # A run in the background ignores Ctrl-C, and all that it starts would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -61,18 +62,7 @@ def generated():
 @pytest.fixture
 def project(tmp_path):
     """Copy the files of the project that git knows or would add."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).exists():
-            target = tmp_path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
+    copy(tmp_path)
     for done in ("notebooks", "nbe", "generated"):  # of the same files: not made again
         if (ROOT / ".cache" / done).exists():
             shutil.copytree(

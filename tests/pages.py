@@ -23,7 +23,7 @@ from mkdocs.utils.meta import get_data
 from pymdownx.snippets import SnippetMissingError
 from pytest_examples import CodeExample, find_examples
 
-from tools import cost, hooks, matrix
+from tools import cost, hooks, matrix, snippets
 
 ROOT = hooks.ROOT
 
@@ -122,7 +122,8 @@ def read_blocks(path: Path) -> list[Block]:
         for block, line in itertools.zip_longest(blocks, written):
             if not block or block.example.start_line != line:
                 raise PageError(
-                    f"{shown_path(path)}:{line}: pytest-examples finds another block"
+                    f"{shown_path(path)}:{line or block.example.start_line}: "
+                    "pytest-examples finds another block"
                 )
         seen = rendered_blocks(path, text)
         for block, source in itertools.zip_longest(blocks, seen):
@@ -230,14 +231,12 @@ def read_block(example: CodeExample) -> Block:
             f"{place}: a block is either code, or one snippet line: "
             '--8<-- "course/LESSON/exercise.py:SECTION"'
         )
-    name = "pymdownx.snippets"
-    configs = {name: site_config().mdx_configs[name]}
-    md = markdown.Markdown(extensions=[name], extension_configs=configs)
     try:
-        expanded = md.preprocessors["snippet"].run([snippet[0]])
+        options = site_config().mdx_configs[snippets.NAME]
+        expanded = snippets.expanded(snippet[0], options)
     except SnippetMissingError as error:
         raise PageError(f"{place}: {error}") from None
-    source = "\n".join(expanded).strip("\n") + "\n"
+    source = expanded.strip("\n") + "\n"
     return Block(example, source, snippet=snippet["source"])
 
 

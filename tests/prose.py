@@ -42,8 +42,8 @@ def shown_by(code: str) -> set[float]:
     return {float(number.replace("_", "")) for number in found}
 
 
-def sections(path: Path, blocks: list[Block]) -> Iterator[tuple[int, str, str]]:
-    """Yield first line, text and code of each section that has code of its own.
+def sections(path: Path, blocks: list[Block]) -> Iterator[tuple[int, str, set]]:
+    """Yield first line, text, and what its code shows, of each section that has code.
 
     A section that only includes code, such as the stub, states a task and runs nothing.
     The first lines of a page, which describe it, are about all of its code.
@@ -53,7 +53,7 @@ def sections(path: Path, blocks: list[Block]) -> Iterator[tuple[int, str, str]]:
         for cell in jupytext.reads(text, fmt="py:percent").cells:
             if cell.cell_type == "markdown":
                 first = text[: text.index(cell.source.split("\n")[0])].count("\n")
-                yield first + 1, cell.source, text
+                yield first + 1, cell.source, shown_by(text)
         return
     lines = ["", *text.split("\n")]
     for start, _, body in scan(path, text):
@@ -62,7 +62,8 @@ def sections(path: Path, blocks: list[Block]) -> Iterator[tuple[int, str, str]]:
     for start, end in itertools.pairwise([0, *heads, len(lines)]):
         own = [b for b in blocks if not start or start <= b.example.start_line < end]
         if not all(block.snippet for block in own):
-            yield start, "\n".join(lines[start:end]), "\n".join(b.source for b in own)
+            code = "\n".join(block.source for block in own)
+            yield start, "\n".join(lines[start:end]), shown_by(code)
 
 
 def unproven(path: Path, blocks: list[Block]) -> list[str]:
@@ -70,7 +71,7 @@ def unproven(path: Path, blocks: list[Block]) -> list[str]:
     return [
         f"{shown_path(path)}:{start + line}: no block of this section shows {written}: "
         "print it, or take it out"
-        for start, text, code in sections(path, blocks)
+        for start, text, shown in sections(path, blocks)
         for line, written, value in numbers(text)
-        if value not in shown_by(code)
+        if value not in shown
     ]

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from tests.pages import ROOT, site_config
-from tools import hooks, twins
+from tools import hooks, snippets, twins
 
 PAGE = """\
 <div class="hero" markdown>
@@ -77,7 +77,8 @@ def test_the_look_of_the_site_goes_and_code_stays():
     ],
 )
 def test_snippets_are_in_their_place(snippet, shown):
-    text = twins.expanded(f'Text.\n\n--8<-- "{snippet}"\n', site_config())
+    options = site_config().mdx_configs[snippets.NAME]
+    text = snippets.expanded(f'Text.\n\n--8<-- "{snippet}"\n', options)
     assert shown in twins.plain(text, str)
     assert "--8<--" not in text
 

@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import markdown
 from mkdocs.exceptions import PluginError
 from mkdocs.utils.meta import get_data
 
-ROOT = Path(__file__).parent.parent
+from tools import snippets
+from tools.project import ROOT
+
 LIBRARIES = {"nnx": "nnx", "linen": "nn"}  # each with its name on the pages
 # Long links would leave a name so little room on a phone that it breaks anywhere.
 HEAD = '| name { style="width: 8rem" } | used in |\n|---|---|'
@@ -92,10 +93,8 @@ def read_page(address: str, root: Path = ROOT) -> tuple[dict, set[str]]:
         # Of what a page includes, the generated part holds nothing that runs.
         folders = [str(root / folder) for folder in ("docs", "examples")]
         options = {"base_path": folders, "dedent_subsections": True}
-        name = "pymdownx.snippets"
-        md = markdown.Markdown(extensions=[name], extension_configs={name: options})
-        expanded = "\n".join(md.preprocessors["snippet"].run(text.split("\n")))
-        blocks = [textwrap.dedent(code) for _, code in BLOCK.findall(expanded)]
+        shown = snippets.expanded(text, options)
+        blocks = [textwrap.dedent(code) for _, code in BLOCK.findall(shown)]
     try:
         return get_data(text)[1], names_in(blocks)
     except SyntaxError as error:

@@ -24,7 +24,7 @@ from statistics import linear_regression, median
 from typing import NamedTuple
 
 from tests.pages import read_blocks, site_config
-from tools import hooks
+from tools import hooks, project
 from tools.cost import table
 
 PEERS = ("sybil==10.1.0", "mktestdocs==0.2.5", "pytest-codeblocks==0.18.0")
@@ -234,9 +234,8 @@ def prepare(lessons: list[str], texts: dict[str, str]) -> None:
     for folder in ("cache", "tree", *DIALECTS):
         shutil.rmtree(SCRATCH / folder, ignore_errors=True)
     hooks.generate(site_config())
-    for folder in ("", ".cache/generated"):
-        ignore = shutil.ignore_patterns(".*", "site")
-        shutil.copytree(hooks.ROOT / folder, TREE / folder, ignore=ignore)
+    project.copy(TREE)
+    shutil.copytree(hooks.CACHE / "generated", TREE / ".cache" / "generated")
     for dialect, (_, _, name, text) in DIALECTS.items():
         write(SCRATCH / dialect / name, text)
         write(SCRATCH / dialect / "pytest.ini", "[pytest]\n")  # not the project's own

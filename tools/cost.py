@@ -29,6 +29,8 @@ CONVENIENT = (
 )
 AT_MOST = 0.05  # of a step
 STEPS_MS = (1, 10, 100)
+# Figures of other releases of these may be untrue.
+RELEASED = ("flax", "jax")
 
 
 def draw_all(target: Path, measured: Path = MEASURED) -> None:
@@ -155,9 +157,9 @@ def duration(entry: dict) -> str:
     return f"{microseconds / 1e6:.3g} s"
 
 
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Return a Markdown table, all but its first column to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def table(head: list[str], rows: Iterable[list[str]], align: str = "---:") -> str:
+    """Return a Markdown table, all but its first column aligned, to the right."""
+    lines = [head, ["---", *[align] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -213,16 +215,25 @@ def good_enough(entries: dict, step_ms: float) -> str:
 
 def about(found: dict) -> str:
     """Return when, where and with which versions the figures were measured."""
-    names = ("flax", "jax")
-    measured = ", ".join(f"{name} {found['versions'][name]}" for name in names)
+    measured = in_words({name: found["versions"][name] for name in RELEASED})
     text = (
         f"Measured on {found['date']} with {measured}, Python {found['python']}, on "
-        f"{found['machine']}, in {found['rounds']} rounds."
+        f"{found['machine']}, in {found['rounds']} rounds.\n"
     )
-    now = ", ".join(f"{name} {version(name)}" for name in names)
-    if now != measured:
-        text += (
-            '\n\n!!! warning "Measured on other releases"\n\n'
-            f"    The pages are verified on {now}."
-        )
-    return text
+    return text + other_releases(found["versions"])
+
+
+def other_releases(versions: dict[str, str]) -> str:
+    """Return a warning if figures were measured on other releases than are here."""
+    now = {name: version(name) for name in RELEASED}
+    if now == {name: versions[name] for name in RELEASED}:
+        return ""
+    return (
+        '\n!!! warning "Measured on other releases"\n\n'
+        f"    The pages are verified on {in_words(now)}.\n"
+    )
+
+
+def in_words(versions: dict[str, str]) -> str:
+    """Return names and versions as a text."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

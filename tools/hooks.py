@@ -136,11 +136,11 @@ def proof() -> str:
     """Return the table of damages that the last test run tried on all pages."""
     if not PROOF.exists():
         return "`make test` tries the damages and writes their table here.\n"
-    lines = ["| damage | tried | caught |", "|---|---|---|"]
+    rows = []
     for kind, (tried, caught) in json.loads(PROOF.read_text("utf-8")).items():
         share = f" ({caught / tried:.0%})" if caught < tried else ""
-        lines.append(f"| {kind.replace('>', '&gt;')} | {tried:,} | {caught:,}{share} |")
-    return "\n".join(lines) + "\n"
+        rows.append([kind.replace(">", "&gt;"), f"{tried:,}", f"{caught:,}{share}"])
+    return cost.table(["damage", "tried", "caught"], rows, align="---") + "\n"
 
 
 def course_map(lessons: list[Lesson]) -> str:
@@ -211,8 +211,8 @@ def figures() -> str:
         "commands shown, not run here": sum(found["commands"] for found in records),
         **{f"{name} version": number for name, number in versions.items()},
     }
-    lines = ["| what | figure |", "|---|---|"]
-    lines += [f"| {what} | {figure} |" for what, figure in rows.items()]
+    cells = [[what, str(figure)] for what, figure in rows.items()]
+    lines = [cost.table(["what", "figure"], cells, align="---")]
     if changed:
         lines += [
             "",

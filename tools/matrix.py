@@ -23,7 +23,9 @@ from xml.etree import ElementTree
 
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parent.parent
+from tools import cost, project
+
+ROOT = project.ROOT
 MEASURED = ROOT / "docs" / "reference" / "compatibility.json"
 WORK = ROOT / ".cache" / "matrix"
 TREE = WORK / "tree"
@@ -126,17 +128,12 @@ def environment(python: str, wanted: list[str], *, oldest=False) -> tuple[str, d
 
 
 def copy_project() -> str:
-    """Copy the files that git knows or would add; return a hash of what can run."""
-    listed = ["ls-files", "--cached", "--others", "--exclude-standard"]
+    """Copy the project; return a hash of what can run."""
     shutil.rmtree(TREE, ignore_errors=True)
     content = hashlib.sha256()
-    for name in sorted(set(run("git", *listed).splitlines())):
-        source, target = ROOT / name, TREE / name
-        if source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-            if source != MEASURED:
-                content.update(name.encode() + source.read_bytes())
+    for name in project.copy(TREE):
+        if ROOT / name != MEASURED:
+            content.update(name.encode() + (TREE / name).read_bytes())
     return content.hexdigest()
 
 
@@ -331,9 +328,8 @@ def verdict(row: dict) -> str:
 def table(rows: list[dict]) -> str:
     """Return a Markdown table of rows, and below it a list of what fails, and why."""
     columns = [name for name in NAMES if name in rows[0]]
-    lines = [[*columns, "pages true"], ["---"] * (len(columns) + 1)]
-    lines += [[*(row[name] for name in columns), verdict(row)] for row in rows]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    lines = [[*(row[name] for name in columns), verdict(row)] for row in rows]
+    text = cost.table([*columns, "pages true"], lines, align="---") + "\n"
     where: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         why_not = {"not available": row.get("unavailable")}
@@ -348,15 +344,15 @@ def grid(rows: list[dict], pages: list[str]) -> str:
     """Return a Markdown table of pages by rows: true, or not, or not tried."""
     differ = [n for n in NAMES if len({row.get(n) for row in rows}) > 1]
     heads = ["<br>".join(row[name] for name in differ) for row in rows]
-    lines = [["page", *(head.replace(".", ".<wbr>") for head in heads)]]  # on a phone
-    lines.append(["---"] * len(lines[0]))
+    heads = [head.replace(".", ".<wbr>") for head in heads]  # on a phone
+    lines = []
     for page in pages:
         cells = ["?" if "failed" not in row else "✓" for row in rows]
         for at, row in enumerate(rows):
             if page in row.get("failed", {}):
                 cells[at] = "no"
         lines.append([short(page).rpartition("/")[2], *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return cost.table(["page", *heads], lines, align="---") + "\n"
 
 
 def short(page: str) -> str:
@@ -367,13 +363,9 @@ def short(page: str) -> str:
 def texts(measured: Path = MEASURED) -> dict[str, str]:
     """Return what the page includes, by name of the file."""
     found = json.loads(measured.read_text("utf-8"))
-    then, now = found["versions"], {name: version(name) for name in PACKAGES}
-    about = f"Measured on {found['date']} with {title(then)}, on {found['machine']}.\n"
-    if then != now:
-        about += (
-            '\n!!! warning "Measured on other releases"\n\n'
-            f"    The pages are verified on {title(now)}.\n"
-        )
+    then = title(found["versions"])
+    about = f"Measured on {found['date']} with {then}, on {found['machine']}.\n"
+    about += cost.other_releases(found["versions"])
     floor = found["floor"]
     return {
         "compatibility/about.md": about,

@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import markdown
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from nnx_by_example import course
+from tools.snippets import NAME as SNIPPETS
+from tools.snippets import expanded
 
 ABOUT = """\
 The Python blocks of a page are one program: run them from the top, in one namespace. A
@@ -70,19 +71,12 @@ def twin(page: Page, files: Files, config: MkDocsConfig) -> str:
         file = files.get_file_from_path(posixpath.normpath(source)) if path else None
         return config.site_url + path_of(file or page.file) + "".join(heading)
 
-    text, title = plain(expanded(page.markdown, config), absolute), f"# {page.title}"
+    whole = expanded(page.markdown, config.mdx_configs[SNIPPETS])
+    text, title = plain(whole, absolute), f"# {page.title}"
     if text.startswith("# "):
         title, _, text = text.partition("\n")
     first = mark(config.site_url + page.file.dest_uri.removesuffix("index.html"))
     return f"{first}\n\n{title}\n\n> {about(page, config)}\n\n{text.strip()}\n"
-
-
-def expanded(text: str, config: MkDocsConfig) -> str:
-    """Return the Markdown with each snippet in its place, as the site's parser does."""
-    name = "pymdownx.snippets"
-    configs = {name: config.mdx_configs[name]}
-    parser = markdown.Markdown(extensions=[name], extension_configs=configs)
-    return "\n".join(parser.preprocessors["snippet"].run(text.split("\n")))
 
 
 def plain(text: str, absolute: Callable[[str], str]) -> str:
