@@ -14,11 +14,10 @@ import re
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +179,9 @@ class Call:
 def start_server() -> None:
     """Start the process that calls are forked from; it imports jax and flax at once.
 
-    From the main thread it is started deaf to Ctrl-C, which a terminal sends to it too.
-    No module of the learner's folder can stand for one of Python's own in it.
+    It is started deaf to Ctrl-C, which a terminal sends to it too; one that is pressed
+    meanwhile is not lost. No module of the learner's folder can stand for one of
+    Python's own in it.
 
     Raises:
       OSError: if it cannot start, as where the path of temporary files is too long.
@@ -192,8 +192,8 @@ def start_server() -> None:
     if PROCESSES.get_start_method() != "forkserver":
         return
     PROCESSES.set_forkserver_preload(PRELOADED)
-    main = threading.current_thread() is threading.main_thread()
-    before = main and signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # which would unblock the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         forkserver.ensure_running()
     except OSError as error:
@@ -204,8 +204,7 @@ def start_server() -> None:
             f"shorter one than {tempfile.gettempdir()}"
         ) from None
     finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _run(sender, folder, limits, function, args) -> None:

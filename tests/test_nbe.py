@@ -1,6 +1,7 @@
 """The command `nbe`: what it says of every kind of file, and what it leaves alone."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -655,6 +656,13 @@ def test_an_ended_check_leaves_nothing_behind(
     assert b"Traceback" not in errors
     wait_for(lambda: not any(map(alive, working_in(tmp_path))))
     assert not list(temporary.glob("nbe-*"))
+
+
+def test_ctrl_c_is_not_lost_while_the_server_starts(monkeypatch):
+    interrupt = functools.partial(os.kill, os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(isolation.forkserver, "ensure_running", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        isolation.start_server()
 
 
 def working_in(folder: Path) -> list[int]:
