@@ -29,6 +29,10 @@ PROOF = CACHE / "damages.json"
 # The modules of the doc-tests: a change to one of them verifies all pages anew.
 GATE = ["pages.py", "process.py", "prose.py", "run_page.py", "script.py"]
 
+# A line of output; the name of a side in a table or on a tab.
+PRINTED = '<span class="c1 printed"><span class="prompt">#&gt;</span>'
+SIDE = r'\1 class="side \2">\2<'
+
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
 
@@ -60,19 +64,22 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Drop the style sheet that mkdocs-jupyter appends to each notebook."""
+    """Begin a lesson with what it proves; drop the style sheet of a notebook."""
     if page.file.src_uri.endswith(".ipynb"):
         return markdown.rpartition("<style>")[0].rstrip()
+    if "proves" in page.meta:
+        return f"{page.meta['proves']}\n{{ .proves }}\n\n{proof_of(markdown)}{markdown}"
     return markdown
 
 
 def on_page_content(html, page, config, files):
-    """Mark the printed outputs, and let code in tables break between its names.
+    """Mark what is printed and which side is which; let code in tables break.
 
     The marked lines look like output and copy as comments. A name that is too long for
     its column on a phone would break anywhere.
     """
-    html = html.replace('<span class="c1">#&gt;', '<span class="c1 printed">#&gt;')
+    html = html.replace('<span class="c1">#&gt;', PRINTED)
+    html = re.sub("(<label[^>]*|<th)>(NNX|Linen)<", SIDE, html)
 
     def cell(found):
         return re.sub("<code>.*?</code>", lambda c: BREAK.sub("<wbr>", c[0]), found[0])
@@ -156,10 +163,7 @@ def course_map(lessons: list[Lesson]) -> str:
                 "",
                 f"{lesson.meta['proves']}",
                 "",
-                "``` { .text .output .proved .no-copy }",
-                invariant(lesson.page),
-                "```",
-                "",
+                proof_of(lesson.page),
             ]
     return "\n".join(lines)
 
@@ -169,6 +173,12 @@ def invariant(text: str) -> str:
     section = attempts.part(text, "Worked example") + "\n"
     lines = re.findall(r"^ *#> ?(.*)\n", section, flags=re.M)
     return lines[-1] if lines else ""
+
+
+def proof_of(text: str) -> str:
+    """Return the output that proves a lesson as Markdown, given the lesson's text."""
+    block = f"``` {{ .text .output .proved .no-copy }}\n{invariant(text)}\n```\n\n"
+    return block if invariant(text) else ""
 
 
 def record_of(page: Path) -> Path:
