@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from filelock import FileLock
@@ -78,6 +79,11 @@ class Site(NamedTuple):
 
     folder: Path
     url: str
+
+    @property
+    def path(self) -> str:
+        """The path of home, as all addresses of the site begin."""
+        return urlsplit(self.url).path
 
     def pages(self) -> list[str]:
         """Return the address of every page, relative to `url`; home is empty."""

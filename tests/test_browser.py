@@ -1,9 +1,12 @@
 """The site in a real browser: what a reader sees, presses, copies and pastes."""
 
+import gzip
 import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -19,6 +22,8 @@ RULES = {
     "dark": {**REPORT, "runOnly": ["color-contrast", "link-in-text-block"]},
 }
 PHONE = {"width": 390, "height": 844}
+# What the first load of a page may take, with an empty cache.
+MAX_REQUESTS, MAX_KB = 10, 100
 
 
 @pytest.fixture
@@ -119,6 +124,22 @@ def too_wide(page, width):
     )
 
 
+def too_much(requested, site):
+    """Return what a first load asks for, if it is more than the budget allows.
+
+    Args:
+      requested: the addresses, all of them of the site.
+      site: the built site; its server compresses nothing, as the published one does.
+    """
+    sizes = {}
+    for url in requested:
+        file = site.folder / unquote(urlsplit(url).path.removeprefix(site.path))
+        file = file / "index.html" if file.is_dir() else file
+        sizes[url] = len(gzip.compress(file.read_bytes())) / 1024
+    fits = len(requested) <= MAX_REQUESTS and sum(sizes.values()) <= MAX_KB
+    return [] if fits else [f"{url}: {size:.0f} KB" for url, size in sizes.items()]
+
+
 @pytest.mark.parametrize("part", range(4))  # a test for each quarter of the pages
 def test_every_page_is_whole_accessible_and_fits(open_page, site, part):
     for path in [*site.pages(), "404.html"][part::4]:
@@ -136,6 +157,7 @@ def test_every_page_is_whole_accessible_and_fits(open_page, site, part):
         elsewhere = [url for url in page.requested if not url.startswith(site.url)]
         assert not elsewhere, f"{path} asks another host: {elsewhere}"
         assert not page.failures, f"{path}: {page.failures}"
+        assert not too_much(page.requested, site), f"{path} is heavy"
         page.context.close()
 
 
@@ -151,6 +173,28 @@ def test_the_checks_of_every_page_can_fail(open_page, site):
     assert Axe().run(page).violations_count
     assert not all(url.startswith(site.url) for url in page.requested)
     assert page.failures
+
+
+def test_the_budget_can_be_exceeded(site):
+    few, many = [site.url], [site.url] * (MAX_REQUESTS + 1)
+    assert not too_much(few, site)
+    assert len(too_much(many, site)) == 1
+    assert "KB" in too_much([*few, f"{site.url}search/search_index.json"], site)[1]
+
+
+@pytest.mark.parametrize("way", ["", "?q=kernel"])
+def test_the_search_index_is_loaded_when_somebody_searches(open_page, way):
+    page = open_page(way, viewport={"width": 1280, "height": 900})
+    loaded = any("search_index" in url for url in page.requested)
+    assert loaded == bool(way)
+    with (
+        page.expect_response(re.compile("search_index"))
+        if not loaded
+        else nullcontext()
+    ):
+        page.locator("input.md-search__input").focus()
+    page.locator("input.md-search__input").fill("kernel")
+    expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
 
 
 def test_search_finds_the_function_of_the_problem(open_page):

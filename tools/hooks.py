@@ -123,6 +123,7 @@ def generate(config) -> None:
     texts = {
         "course-map.md": course_map(lessons),
         "figures.md": figures(),
+        "last-run.md": last_run_in_short(lessons),
         "proof.md": proof(),
         "install.md": attempts.install(repository),
         **api.texts(config["nav"], CACHE / "generated" / "api" / "names.json"),
@@ -203,19 +204,38 @@ def pages() -> list[Path]:
     return sorted(found)
 
 
-def figures() -> str:
-    """Return the figures of the last test run, of pages that have not changed since."""
-    found_pages, records, changed = pages(), [], []
-    for page in found_pages:
+def last_run() -> tuple[list[dict], list[str]]:
+    """Return the records of pages that are as they ran, and the names of the others."""
+    records, changed = [], []
+    for page in pages():
         path = record_of(page)
         found = json.loads(path.read_text("utf-8")) if path.exists() else {}
         if found.get("fingerprint") == fingerprint(page):
             records.append(found)
         else:
             changed.append(page.relative_to(ROOT).as_posix())
+    return records, changed
+
+
+def last_run_in_short(lessons: list[Lesson]) -> str:
+    """Return the figures that home shows, as a list in Markdown."""
+    records, _ = last_run()
+    versions = records[0]["versions"] if records else {}
+    lines = [
+        f"**{sum(found['blocks'] for found in records):,}** code blocks executed",
+        f"**{sum(found['outputs'] for found in records):,}** lines of output compared",
+        f"**{len(lessons)}** lessons, each with a problem to attempt",
+        ", ".join(f"{name} {versions[name]}" for name in ("flax", "jax") if versions),
+    ]
+    return "The last test run:\n\n" + "".join(f"- {line}\n" for line in lines if line)
+
+
+def figures() -> str:
+    """Return the figures of the last test run, of pages that have not changed since."""
+    records, changed = last_run()
     versions = records[0]["versions"] if records else {}
     rows = {
-        "pages and programs verified": f"{len(records)} of {len(found_pages)}",
+        "pages and programs verified": f"{len(records)} of {len(records + changed)}",
         "code blocks executed": sum(found["blocks"] for found in records),
         "output lines compared": sum(found["outputs"] for found in records),
         "commands shown, not run here": sum(found["commands"] for found in records),
