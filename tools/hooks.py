@@ -16,7 +16,7 @@ from mkdocs.structure.files import File
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import api, attempts, cost, matrix, notebooks, terminal, twins
+from tools import api, attempts, cards, cost, matrix, notebooks, terminal, twins
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
@@ -90,6 +90,7 @@ def on_page_content(html, page, config, files):
 def on_env(env, config, files):
     """Write what machines read, once all pages are parsed."""
     twins.write_all(files, config)
+    env.globals["heads"] = cards.write_all(files, config, CACHE / "cards", invariant)
 
 
 def on_post_page(output, page, config):

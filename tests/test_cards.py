@@ -1,0 +1,207 @@
+"""What networks and search engines read: cards, the words of heads, the sitemap."""
+
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+from bs4 import BeautifulSoup
+from mkdocs.exceptions import PluginError
+from PIL import Image, ImageChops
+
+from tests.conftest import Site
+from tests.pages import site_config
+from tests.test_site import soups
+from tools import cards, hooks
+
+MAX_CARD_KB = 40
+CARD = cards.Card("NNX by Example", "Randomness", "Reseed", "Text.", "equal: True")
+
+
+def listed(site):
+    """Return the addresses in the sitemap, in its order."""
+    root = ElementTree.parse(site.folder / "sitemap.xml").getroot()
+    return [location.text for location in root.iterfind("{*}url/{*}loc")]
+
+
+def wrong_addresses(site):
+    """Return what differs between pages, their canonical links, and the sitemap."""
+    found = listed(site)
+    wrong = [f"{url} is listed {found.count(url)} times" for url in sorted(set(found))]
+    wrong = [text for text in wrong if not text.endswith(" 1 times")]
+    pages = {site.url + page for page in site.pages()}
+    wrong += [f"{url} is no page" for url in sorted(set(found) - pages)]
+    wrong += [f"{url} is not listed" for url in sorted(pages - set(found))]
+    for url in sorted(pages):
+        link = soups(site)[url].find("link", rel="canonical")
+        if not link or link["href"] != url:
+            wrong.append(f"{url} has another canonical link")
+    return wrong
+
+
+def wrong_heads(site):
+    """Return what the heads of pages lack, or say of a card that is not so."""
+    wrong = []
+    for page in site.pages():
+        soup = soups(site)[site.url + page]
+        said = {
+            tag.get("property") or tag.get("name"): tag["content"]
+            for tag in soup.find_all("meta", content=True)
+        }
+        expected = {
+            "og:type": "article" if page else "website",
+            "og:site_name": "NNX by Example",
+            "og:title": soup.title.text.removesuffix(" - NNX by Example"),
+            "og:description": said.get("description"),
+            "og:url": site.url + page,
+            "og:image": f"{site.url}assets/cards/{page.strip('/') or 'index'}.png",
+            "og:image:width": "1200",
+            "og:image:height": "630",
+            "og:image:alt": said.get("og:image:alt"),
+            "twitter:card": "summary_large_image",
+        }
+        wrong += [
+            f"{page}: {name} is {said.get(name)}"
+            for name, text in expected.items()
+            if not text or said.get(name) != text
+        ]
+        wrong += wrong_card(page, site.folder / expected["og:image"][len(site.url) :])
+    return wrong
+
+
+def wrong_card(page, file):
+    """Return what is wrong with the file of a card."""
+    if not file.is_file():
+        return [f"{page}: no card"]
+    with Image.open(file) as image:
+        size, kind = image.size, image.format
+    if (size, kind) != ((1200, 630), "PNG"):
+        return [f"{page}: the card is {kind}, {size}"]
+    heavy = file.stat().st_size > MAX_CARD_KB * 1024
+    return [f"{page}: the card is heavy"] if heavy else []
+
+
+def test_each_page_is_in_the_sitemap_by_its_canonical_address(site):
+    assert not wrong_addresses(site)
+    assert "lastmod" not in (site.folder / "sitemap.xml").read_text("utf-8")
+
+
+def test_each_head_says_what_networks_show(site):
+    assert not wrong_heads(site)
+
+
+def test_the_checks_can_fail(tmp_path):
+    url = "http://127.0.0.1/broken/"
+    head = {
+        "og:type": "article",
+        "og:site_name": "NNX by Example",
+        "og:title": "Title",
+        "og:description": "About.",
+        "og:image:width": "1200",
+        "og:image:height": "630",
+        "og:image:alt": "A card.",
+        "twitter:card": "summary_large_image",
+    }
+    (tmp_path / "assets" / "cards").mkdir(parents=True)
+    noise = Image.effect_noise((1200, 630), 100)
+    damages = {  # of a good page: what its head says, its card
+        "good": ({}, Image.new("P", (1200, 630))),
+        "heavy": ({}, noise),
+        "jpeg": ({}, Image.new("L", (1200, 630))),
+        "none": ({}, None),
+        "other": ({"og:description": "Other."}, Image.new("P", (1200, 630))),
+        "small": ({"og:image:alt": ""}, Image.new("P", (600, 315))),
+    }
+    for name, (changed, image) in damages.items():
+        page = {
+            "og:url": f"{url}{name}/",
+            "og:image": f"{url}assets/cards/{name}.png",
+            **head,
+            **changed,
+        }
+        tags = "".join(f'<meta property="{k}" content="{v}">' for k, v in page.items())
+        link = url if name == "small" else f"{url}{name}/"
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").write_text(
+            f'<title>Title - NNX by Example</title><link rel="canonical" href="{link}">'
+            f'<meta name="description" content="About.">{tags}'
+        )
+        if image:
+            kind = "JPEG" if name == "jpeg" else "PNG"
+            image.save(tmp_path / "assets" / "cards" / f"{name}.png", kind)
+    (tmp_path / "404.html").write_text("")
+    names = ["good", "heavy", "heavy", "jpeg", "none", "small", "404"]
+    places = "".join(f"<url><loc>{url}{name}/</loc></url>" for name in names)
+    (tmp_path / "sitemap.xml").write_text(f'<urlset xmlns="a">{places}</urlset>')
+    broken = Site(tmp_path, url)
+    assert wrong_addresses(broken) == [
+        f"{url}heavy/ is listed 2 times",
+        f"{url}404/ is no page",
+        f"{url}other/ is not listed",
+        f"{url}small/ has another canonical link",
+    ]
+    assert wrong_heads(broken) == [
+        "heavy/: the card is heavy",
+        "jpeg/: the card is JPEG, (1200, 630)",
+        "none/: no card",
+        "other/: og:description is Other.",
+        "small/: og:image:alt is ",
+        "small/: the card is PNG, (600, 315)",
+    ]
+
+
+def test_the_card_of_a_lesson_shows_what_its_page_prints(site):
+    config = site_config()
+    for lesson in hooks.course.lessons(config["nav"], hooks.DOCS):
+        page = SimpleNamespace(title=lesson.meta["title"])
+        card = cards.card_of(page, lesson, config, hooks.invariant)
+        assert f"#> {card.printed}\n" in lesson.page
+        html = (site.folder / "course" / lesson.name / "index.html").read_text("utf-8")
+        alt = BeautifulSoup(html, "html.parser").find(property="og:image:alt")
+        assert alt["content"] == card.alt
+        assert card.alt.endswith(f" It prints: {card.printed}")
+
+
+def test_a_card_is_drawn_once_until_something_changes(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(card):
+        drawn.append(card)
+        return Image.new("RGB", cards.SIZE)
+
+    monkeypatch.setattr(cards, "draw", draw)
+    file = tmp_path / "card.png"
+    assert cards.png(CARD, file) == cards.png(CARD, file) == file.read_bytes()
+    assert drawn == [CARD]
+    assert list(tmp_path.iterdir()) == [file]
+    before = {cards.fingerprint(CARD), cards.fingerprint(CARD._replace(printed=""))}
+    assert len(before) == 2
+    for name in ("LOGO", "STYLE"):
+        changed = tmp_path / name
+        changed.write_text("")
+        monkeypatch.setattr(cards, name, changed)
+        assert cards.fingerprint(CARD) not in before
+        before.add(cards.fingerprint(CARD))
+
+
+def test_no_sign_is_shown_as_a_box():
+    assert cards.font_for("± × é →", cards.PLAIN) == cards.PLAIN[0]
+    assert cards.font_for("a ⟨ b", cards.PLAIN) == cards.PLAIN[1]
+    with pytest.raises(PluginError, match="signs of '漢'"):
+        cards.font_for("漢", cards.PLAIN)
+
+
+@pytest.mark.parametrize("printed", ["x = 1", "an output, " * 8, "[" + "1, " * 28])
+def test_long_texts_wrap_and_stay_inside_the_margins(printed):
+    block = cards.Block.of(printed, cards.MONO, "white", 38, 28, 1.4)
+    assert "".join(block.lines).replace(" ", "") == printed.replace(" ", "")
+    long = CARD._replace(title="A title that is long " * 3, text="A sentence. " * 11)
+    for card in (CARD, long):
+        image = cards.draw(card._replace(part="", printed=printed))
+        ground = cards.ground(card.site)
+        left, top, right, bottom = ImageChops.difference(image, ground).getbbox()
+        assert left >= cards.MARGIN - 1
+        assert top >= cards.TOP + 54, "it runs into the logo"
+        assert right <= cards.WIDTH - cards.MARGIN + 1
+        assert bottom <= cards.HEIGHT - cards.TOP + 1
+    with pytest.raises(PluginError, match="shorten"):
+        cards.draw(CARD._replace(text="A sentence. " * 60))
