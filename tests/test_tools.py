@@ -148,7 +148,7 @@ def test_the_map_shows_each_lesson_with_the_output_that_it_proves(tmp_path):
 
 def test_code_in_a_table_breaks_between_its_names():
     html = '<code>a.b(c)</code><td><code>nnx.aB(model, a["b"])</code> e.g.x</td>'
-    broken = hooks.on_page_content(html, page=None, config=None, files=None)
+    broken = hooks.readable(html)
     cell = '<td><code>nnx.<wbr>a<wbr>B(<wbr>model, a<wbr>["b"])</code> e.g.x</td>'
     assert broken == "<code>a.b(c)</code>" + cell
 

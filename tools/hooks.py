@@ -16,7 +16,17 @@ from mkdocs.structure.files import File
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import api, attempts, cards, cost, matrix, notebooks, terminal, twins
+from tools import (
+    api,
+    attempts,
+    cards,
+    cost,
+    glossary,
+    matrix,
+    notebooks,
+    terminal,
+    twins,
+)
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
@@ -73,18 +83,8 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    """Mark what is printed and which side is which; let code in tables break.
-
-    The marked lines look like output and copy as comments. A name that is too long for
-    its column on a phone would break anywhere.
-    """
-    html = html.replace('<span class="c1">#&gt;', PRINTED)
-    html = re.sub("(<label[^>]*|<th)>(NNX|Linen)<", SIDE, html)
-
-    def cell(found):
-        return re.sub("<code>.*?</code>", lambda c: BREAK.sub("<wbr>", c[0]), found[0])
-
-    return re.sub("<td.*?</td>", cell, html)
+    """Make a page readable, and link the first use of each term."""
+    return glossary.link(readable(html), page, files)
 
 
 def on_env(env, config, files):
@@ -101,6 +101,21 @@ def on_post_page(output, page, config):
 def on_post_template(output, template_name, config):
     """Do the same for the page that wrong addresses lead to."""
     return named(output) if template_name.endswith(".html") else output
+
+
+def readable(html: str) -> str:
+    """Mark what is printed and which side is which; let code in tables break.
+
+    The marked lines look like output and copy as comments. A name that is too long for
+    its column on a phone would break anywhere.
+    """
+    html = html.replace('<span class="c1">#&gt;', PRINTED)
+    html = re.sub("(<label[^>]*|<th)>(NNX|Linen)<", SIDE, html)
+
+    def cell(found):
+        return re.sub("<code>.*?</code>", lambda c: BREAK.sub("<wbr>", c[0]), found[0])
+
+    return re.sub("<td.*?</td>", cell, html)
 
 
 def named(output: str) -> str:
