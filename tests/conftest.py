@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter):
         hooks.PROOF.write_text(json.dumps(damages), "utf-8")  # for the site
     for kind, (tried, caught) in damages.items():
         terminalreporter.write_line(
-            f"{kind:40}{tried:6}{caught:6}{caught / tried:6.0%}"
+            f"{kind:40}{tried:6}{caught:6}{caught / max(tried, 1):6.0%}"
         )
     if unchanged := [page for name, page in noted if name == "unchanged"]:
         terminalreporter.write_line(

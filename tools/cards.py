@@ -154,7 +154,7 @@ def draw(card: Card) -> Image.Image:
         out = Block.of(text, MONO, "white", 38, 28, 1.4, INNER - 2 * PAD[0])
         top = bottom - out.height - 2 * PAD[1]
         pen.rectangle((MARGIN, top, WIDTH - MARGIN, bottom), deep)
-        pen.rectangle((MARGIN, top, MARGIN + 7, bottom), colour("nnx", DARK))
+        pen.rectangle((MARGIN, top, MARGIN + 7, bottom), colour("output-mark", DARK))
         out.write(pen, MARGIN + PAD[0], top + PAD[1])
         bottom = top - 32
     text = Block.of(card.text, PLAIN, soft, 37, 33, 1.36)
