@@ -235,15 +235,16 @@ def last_run() -> tuple[list[dict], list[str]]:
 
 def last_run_in_short(lessons: list[Lesson]) -> str:
     """Return the figures that home shows, as a list in Markdown."""
-    records, _ = last_run()
-    versions = records[0]["versions"] if records else {}
-    lines = [
-        f"**{sum(found['blocks'] for found in records):,}** code blocks executed",
-        f"**{sum(found['outputs'] for found in records):,}** lines of output compared",
-        f"**{len(lessons)}** lessons, each with a problem to attempt",
-        ", ".join(f"{name} {versions[name]}" for name in ("flax", "jax") if versions),
-    ]
-    return "The last test run:\n\n" + "".join(f"- {line}\n" for line in lines if line)
+    lines = [f"**{len(lessons)}** lessons, each with a problem to attempt"]
+    if records := last_run()[0]:
+        versions = records[0]["versions"]
+        lines = [
+            f"**{sum(found['blocks'] for found in records):,}** code blocks executed",
+            f"**{sum(found['outputs'] for found in records):,}** output lines compared",
+            *lines,
+            f"flax {versions['flax']}, jax {versions['jax']}",
+        ]
+    return "The last test run:\n\n" + "".join(f"- {line}\n" for line in lines)
 
 
 def figures() -> str:
