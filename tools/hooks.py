@@ -21,6 +21,7 @@ from tools import (
     attempts,
     cards,
     cost,
+    errors,
     glossary,
     matrix,
     notebooks,
@@ -74,8 +75,12 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Begin a lesson with what it proves; drop the style sheet of a notebook."""
+    """Begin a lesson with what it proves; drop the style sheet of a notebook.
+
+    In the search a program comes after the lessons.
+    """
     if page.file.src_uri.endswith(".ipynb"):
+        page.meta["search"] = {"boost": 0.3}
         return markdown.rpartition("<style>")[0].rstrip()
     if "proves" in page.meta:
         return f"{page.meta['proves']}\n{{ .proves }}\n\n{proof_of(markdown)}{markdown}"
@@ -83,7 +88,12 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    """Make a page readable, and link the first use of each term."""
+    """Make a page readable, and link the first use of each term.
+
+    The code of a check has the words of every lesson. In the search it would come before
+    the sections that explain them.
+    """
+    html = html.replace('<h2 id="check"', '<h2 data-search-exclude id="check"')
     return glossary.link(readable(html), page, files)
 
 
@@ -143,6 +153,7 @@ def generate(config) -> None:
         "proof.md": proof(),
         "install.md": attempts.install(repository),
         **api.texts(config["nav"], CACHE / "generated" / "api" / "names.json"),
+        **errors.texts(config["nav"]),
         **matrix.texts(),
     }
     for lesson in [*lessons, template]:
