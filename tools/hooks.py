@@ -77,10 +77,11 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Begin a lesson with what it proves; drop the style sheet of a notebook.
 
-    In the search a program comes after the lessons.
+    In the search all other pages come after the lessons, and last those that list.
     """
+    if "proves" not in page.meta:
+        page.meta["search"] = {"boost": 0.3 if "tags" in page.meta else 0.01}
     if page.file.src_uri.endswith(".ipynb"):
-        page.meta["search"] = {"boost": 0.3}
         return markdown.rpartition("<style>")[0].rstrip()
     if "proves" in page.meta:
         return f"{page.meta['proves']}\n{{ .proves }}\n\n{proof_of(markdown)}{markdown}"
@@ -90,8 +91,8 @@ def on_page_markdown(markdown, page, config, files):
 def on_page_content(html, page, config, files):
     """Make a page readable, and link the first use of each term.
 
-    The code of a check has the words of every lesson. In the search it would come before
-    the sections that explain them.
+    The code of a check has the words of every lesson. In the search it would come
+    before the sections that explain them.
     """
     html = html.replace('<h2 id="check"', '<h2 data-search-exclude id="check"')
     return glossary.link(readable(html), page, files)
