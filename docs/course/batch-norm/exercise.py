@@ -298,7 +298,7 @@ MISTAKES = {
         "Divide the squares by the batch size, not by one less."
     ),
     numbers_of_the_page: "These are the numbers of the page: compute them.",
-    called(centres_only): "The whole formula holds for the train output too.",
+    called(centres_only): "Apply the whole formula to the train output too.",
     begun("statistics_as_param", mean=nnx.Param, var=nnx.Param): (
         "An optimizer would train these statistics: make them `nnx.BatchStat`."
     ),

@@ -286,8 +286,8 @@ MISTAKES = {
         "The second row must be the layer's output after `nnx.reseed`: a new layer, a "
         "copied row, an old state or a counter at 0 never takes the seed."
     ),
-    first_row_twice: "One call fills no two rows: reseed the layer and call it again.",
-    called_in_vain: "Stack what the two calls return: no row is copied or by hand.",
+    first_row_twice: "One call cannot fill two rows: reseed the layer, call it again.",
+    called_in_vain: "Stack what the two calls return: copy no row, and compute none.",
     key_at_the_call: "Passing the key is Linen's way: reseed the layer's own stream.",
 }
 

@@ -272,7 +272,7 @@ MISTAKES = {
     given("momentum_swapped", lambda x, m, c: (x, 1 - m, c)): "`momentum` is what the "
     "old mean keeps; the mean of the batch gets `1 - momentum`.",
     given("without_old_mean", lambda x, m, c: (x, 0.0, c)): "Every sum is that of the "
-    "batch: begin at zeros, keep the old mean, and correct nothing.",
+    "batch: begin at zeros, keep the old mean, and use no bias correction.",
     given("sum_of_the_batch", lambda x, m, c: (x * len(x), m, c)): "Your sums are too "
     "large by the number of rows: take `x.mean(axis=0)`, of shape (features,).",
     given("two_rows", lambda x, m, c: (x[jnp.array([0, -1])], m, c)): "A batch has any "
