@@ -41,6 +41,9 @@ matrix: .venv/ready  ## Run every page on other releases, Pythons and CPUs; FLOO
 bench: .venv/ready   ## Time the doc-tests against bare execution and against their peers
 	@$(PY) -m tools.bench
 
+speed: .venv/ready   ## Time the build and live reload against plain Material for MkDocs
+	@$(PY) -m tools.speed
+
 lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"
 	@$(PY) -m uv pip compile -q $(if $(ONLY),$(ONLY:%=--upgrade-package %),--upgrade) --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
 
@@ -48,4 +51,4 @@ lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make 
 	@sh tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help serve site test update watch lint lesson cost bench matrix lock
+.PHONY: help serve site test update watch lint lesson cost bench matrix speed lock
