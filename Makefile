@@ -44,6 +44,9 @@ bench: .venv/ready   ## Time the doc-tests against bare execution and against th
 speed: .venv/ready   ## Time the build and live reload against plain Material for MkDocs
 	@$(PY) -m tools.speed
 
+zensical: .venv/ready ## Build the site with the successor of the theme, and list what is lost
+	@$(PY) -m tools.successor
+
 lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"
 	@$(PY) -m uv pip compile -q $(if $(ONLY),$(ONLY:%=--upgrade-package %),--upgrade) --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
 
@@ -51,4 +54,4 @@ lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make 
 	@sh tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help serve site test update watch lint lesson cost bench matrix speed lock
+.PHONY: help serve site test update watch lint lesson cost bench matrix speed zensical lock
