@@ -2,6 +2,8 @@
 PY := .venv/bin/python
 # We know: the theme has a successor. CONTRIBUTING says what a move would take.
 export NO_MKDOCS_2_WARNING := 1
+# The notebook step would load each format of nbconvert, to name it in a help text.
+export NBCONVERT_DISABLE_CONFIG_EXPORTERS := 1
 
 # They go first: the site shows what their run has counted.
 PAGES := tests/test_pages.py tests/test_examples.py tests/test_proof.py
