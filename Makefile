@@ -2,6 +2,8 @@
 PY := .venv/bin/python
 # We know: the theme has a successor. CONTRIBUTING says what a move would take.
 export NO_MKDOCS_2_WARNING := 1
+# The notebook step would load each format of nbconvert, to name it in a help text.
+export NBCONVERT_DISABLE_CONFIG_EXPORTERS := 1
 
 # They go first: the site shows what their run has counted.
 PAGES := tests/test_pages.py tests/test_examples.py tests/test_proof.py
@@ -41,6 +43,12 @@ matrix: .venv/ready  ## Run every page on other releases, Pythons and CPUs; FLOO
 bench: .venv/ready   ## Time the doc-tests against bare execution and against their peers
 	@$(PY) -m tools.bench
 
+speed: .venv/ready   ## Time the build and live reload against plain Material for MkDocs
+	@$(PY) -m tools.speed
+
+zensical: .venv/ready ## Build the site with the successor of the theme, and list what is lost
+	@$(PY) -m tools.successor
+
 lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"
 	@$(PY) -m uv pip compile -q $(if $(ONLY),$(ONLY:%=--upgrade-package %),--upgrade) --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
 
@@ -48,4 +56,4 @@ lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make 
 	@sh tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help serve site test update watch lint lesson cost bench matrix lock
+.PHONY: help serve site test update watch lint lesson cost bench matrix speed zensical lock

@@ -4,11 +4,10 @@ A notebook with the stub, the check and the versions to install; its link for Co
 which opens notebooks from GitHub alone; and how to install the command `nbe`.
 """
 
+import functools
+import json
 import re
 from importlib.metadata import version
-
-import nbformat
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from nnx_by_example.course import Lesson
 
@@ -22,6 +21,25 @@ def part(page: str, heading: str) -> str:
     return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].strip()
 
 
+@functools.cache
+def pins() -> str:
+    """Return the versions that a notebook installs, as pip takes them."""
+    return " ".join(f'"{name}=={version(name)}"' for name in ("flax", "jax"))
+
+
+def text_cell(source: str) -> dict:
+    """Return a cell of text; as of the others, the tests check that it is valid."""
+    lines = source.splitlines(keepends=True)
+    return {"cell_type": "markdown", "metadata": {}, "source": lines}
+
+
+def code_cell(source: str, *tags: str) -> dict:
+    """Return a cell of code that has not run."""
+    made = {"cell_type": "code", "execution_count": None, "outputs": []}
+    metadata = {"tags": tags} if tags else {}
+    return {**text_cell(source), **made, "metadata": metadata}
+
+
 def notebook(lesson: Lesson, page_url: str) -> str:
     """Return a lesson's problem as a notebook: install, stub, check and verdict.
 
@@ -31,26 +49,24 @@ def notebook(lesson: Lesson, page_url: str) -> str:
     """
     problem = FENCE.sub("", part(lesson.page, "Problem"))
     check = re.findall(r'exercise\.py:([\w-]+)"', part(lesson.page, "Check"))
-    pins = " ".join(f'"{name}=={version(name)}"' for name in ("flax", "jax"))
     cells = [
-        new_markdown_cell(
+        text_cell(
             f"# {lesson.meta['title']}: the problem\n\n{problem}\n\n"
             f"The lesson, with hints and the solution: [{page_url}]({page_url})"
         ),
-        new_code_cell(f"%pip install --quiet {pins}", metadata={"tags": ["install"]}),
-        new_markdown_cell("## Your answer\n\nWrite it here, then run all cells."),
-        new_code_cell(lesson.start.strip(), metadata={"tags": ["answer"]}),
-        new_markdown_cell("## The check\n\nThe same as on the page. Run it unchanged."),
-        *(new_code_cell(lesson.section(name).strip()) for name in check),
-        new_code_cell(
-            f"print(check({lesson.function}))", metadata={"tags": ["verdict"]}
-        ),
+        code_cell(f"%pip install --quiet {pins()}", "install"),
+        text_cell("## Your answer\n\nWrite it here, then run all cells."),
+        code_cell(lesson.start.strip(), "answer"),
+        text_cell("## The check\n\nThe same as on the page. Run it unchanged."),
+        *(code_cell(lesson.section(name).strip()) for name in check),
+        code_cell(f"print(check({lesson.function}))", "verdict"),
     ]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"  # not drawn by chance: a build changes nothing
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    made = new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    return nbformat.writes(made) + "\n"
+    made = {"cells": cells, "metadata": {"kernelspec": kernel}}
+    made |= {"nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(made, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
 def colab(lesson: Lesson, repository: str) -> str | None:

@@ -25,6 +25,7 @@ from tools import (
     glossary,
     matrix,
     notebooks,
+    snippets,
     terminal,
     twins,
 )
@@ -218,8 +219,7 @@ def record_of(page: Path) -> Path:
 def fingerprint(page: Path) -> str:
     """Return a hash of a page, of the code that it includes, and of the gate."""
     text = page.read_bytes()
-    included = re.findall(rb'--8<-- "([^":]+)', text)
-    names = [name.decode() for name in sorted(set(included))]
+    names = sorted(snippets.included(text.decode()))
     files = [folder / name for name in names for folder in (DOCS, EXAMPLES)]
     files += [ROOT / "mkdocs.yml", *(ROOT / "tests" / name for name in GATE)]
     parts = [text, *(file.read_bytes() for file in files if file.is_file())]

@@ -1,5 +1,7 @@
 """Puts the snippets that a page includes in their place, as the site's parser does."""
 
+import re
+
 import markdown
 
 NAME = "pymdownx.snippets"
@@ -17,3 +19,8 @@ def expanded(text: str, options: dict) -> str:
     """
     parser = markdown.Markdown(extensions=[NAME], extension_configs={NAME: options})
     return "\n".join(parser.preprocessors["snippet"].run(text.split("\n")))
+
+
+def included(text: str) -> set[str]:
+    """Return the names of files that Markdown includes, not what these include."""
+    return set(re.findall(r'--8<-- "([^":]+)', text))
