@@ -294,7 +294,7 @@ MISTAKES = {
     root_forgotten: "Divide by the root of head_dim, not by head_dim.",
     softmax_over_queries: "Softmax goes over the keys, the last axis of the scores.",
     softmax_over_heads: "The heads do not compete: softmax over the keys.",
-    queries_and_keys_swapped: "Query and key are exchanged: the query asks.",
+    queries_and_keys_swapped: "Query and key are swapped: softmax goes over the keys.",
     heads_not_transposed: "A reshape does not swap axes: transpose length and heads.",
     one_big_head: "Each head compares on its own: keep the axis of the heads.",
     heads_merged_last: "Merge heads and head_dim in this order for the output.",
@@ -311,7 +311,7 @@ MISTAKES = {
     formula_twice: "Call the layer on x for the first number.",
     swapped: "The layer's sum comes first, the formula's second.",
     linen_applied: "Linen's layer is a layer again: write the formula.",
-    kernels_drawn_again: "Read the kernels from the layer: drawn again, they lag.",
+    kernels_drawn_again: "Read the layer's kernels: new ones miss its training.",
     biases_forgotten: "Add the biases: they are zero only until you train.",
 }
 

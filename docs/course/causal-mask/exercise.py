@@ -266,7 +266,7 @@ MISTAKES = {
     mask_forgotten: "Every row sees every other: pass `mask=` at both calls.",
     one_call_masked: "One of the two calls has no mask: pass it at both.",
     two_layers: "The second layer has other weights: build one, and call it twice.",
-    mask_turned_round: "The mask is turned round: 1 means that a row may look.",
+    mask_turned_round: "The mask is inverted: 1 means that a row may look.",
     future_alone: "The mask is transposed: each row looks at later rows.",
     itself_hidden: "A row may look at itself too: keep the mask's diagonal.",
     mask_of_features: (

@@ -283,7 +283,7 @@ def zero_by_hand(*inputs):
 
 MISTAKES = {
     everything_trained: "The body trains too: filter the head by its path.",
-    body_trained: "The filter is turned round: the head is what trains.",
+    body_trained: "The filter is inverted: it must select the head.",
     filter_in_the_gradient_alone: "Give the optimizer's `wrt` the same filter.",
     filter_in_the_optimizer_alone: "Give `nnx.DiffState` the same filter.",
     labels_in_a_dict: "A dict of labels is Linen's: select the head by `wrt`.",

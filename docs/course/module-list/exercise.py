@@ -98,7 +98,7 @@ def missing_idea(candidate, inputs):
     if not called:
         return "no nnx.Sequential is called"
     if answer is not None and not jnp.isclose(answer[0], factor):
-        return "the first number is not your loop over every layer of the nnx.List"
+        return "the first number does not come from a loop over all of the nnx.List"
     if answer is not None and not jnp.isclose(answer[1], 3 * factor):
         return "the second number is not the sum of what nnx.Sequential returns"
 

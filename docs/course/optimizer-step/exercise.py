@@ -282,7 +282,7 @@ MISTAKES = {
     model_of_the_optimizer: "The optimizer holds no model: keep your own name for it.",
     optimizer_closed_over: "Pass the optimizer to the jitted function, as an argument.",
     clone_updated: "The model stays: update it, not a copy, and not under `jax.jit`.",
-    live_state_kept: "Take lr * grad off the old kernel: keep its array `kernel[...]`.",
+    live_state_kept: "Subtract lr * grad from the old array: keep `kernel[...]`.",
     seed_as_float: "Cast the seed with `int`: `nnx.Rngs` takes no float.",
     loss_before_twice: "Both losses are from before: call the model after the update.",
     losses_swapped: "The loss before the step comes first.",
