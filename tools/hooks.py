@@ -81,7 +81,7 @@ def on_page_markdown(markdown, page, config, files):
     In the search all other pages come after the lessons, and last those that list.
     """
     if "proves" not in page.meta:
-        page.meta["search"] = {"boost": 0.3 if "tags" in page.meta else 0.01}
+        page.meta["search"] = {"boost": 0.5 if "tags" in page.meta else 0.01}
     if page.file.src_uri.endswith(".ipynb"):
         return markdown.rpartition("<style>")[0].rstrip()
     if "proves" in page.meta:
