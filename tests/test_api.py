@@ -100,7 +100,10 @@ def test_the_names_are_those_of_the_blocks_that_run():
         program = (ROOT / address).with_suffix(".py")
         path = program if program.exists() else ROOT / "docs" / address
         run = api.names_in([block.source for block in read_blocks(path)])
-        assert api.read_page(address)[1] == run, address
+        meta, used = api.read_page(address)
+        assert used == run, address
+        tags = re.findall(r"\b(nnx?\.\w+)", " ".join(meta.get("tags", [])))
+        assert not {*tags} - run, f"{address} has tags that its code never uses"
         for name in run:
             short, _, own = name.partition(".")
             assert hasattr(FLAX[short], own), f"{address} uses {name}"
