@@ -47,8 +47,18 @@ class Lesson:
 
     @functools.cached_property
     def meta(self) -> dict:
-        """Return the front matter of the page: title, proves, and more."""
-        return yaml.safe_load(self.page.split("---\n")[1])
+        """Return the front matter of the page: title, proves, and more.
+
+        Raises:
+          ValueError: if it has no title, or does not say what the lesson proves.
+        """
+        meta = yaml.safe_load(self.page.split("---\n")[1])
+        for key in ("title", "proves"):
+            if key not in meta:
+                raise ValueError(
+                    f"{self.folder}/index.md: no {key}: in its front matter"
+                )
+        return meta
 
     @property
     def hints(self) -> list[tuple[str, str]]:

@@ -44,6 +44,7 @@ def test_a_new_lesson_passes_with_one_line_of_nav(project):
         "-q",
         "tests/test_pages.py",
         "tests/test_exercises.py",
+        "tests/test_attempts.py",
         "tests/test_site.py",
         "-k",
         "(gated-unit and not enough_attempts) or title_and_a_description",
@@ -144,6 +145,12 @@ def test_the_map_shows_each_lesson_with_the_output_that_it_proves(tmp_path):
     assert "\n3\n" in text
     assert not {"1", "2"} & set(text.splitlines())
     assert "4" not in text
+
+
+def test_a_lesson_without_a_title_is_named(tmp_path):
+    (tmp_path / "index.md").write_text("---\nproves: A claim.\n---\n")
+    with pytest.raises(ValueError, match=r"index\.md: no title"):
+        _ = course.Lesson("first", 1, "", tmp_path).meta
 
 
 def test_code_in_a_table_breaks_between_its_names():

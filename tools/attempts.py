@@ -13,7 +13,7 @@ from nnx_by_example.course import Lesson
 
 # The branch to which the Pages workflow pushes the notebooks of the published site.
 BRANCH = "notebooks"
-FENCE = re.compile(r"^```.*?^```\n", flags=re.M | re.S)
+FENCE = re.compile(r"^```.*?^```$\n?", flags=re.M | re.S)
 
 
 def part(page: str, heading: str) -> str:

@@ -44,4 +44,4 @@ if __name__ == "__main__":
     print(f"Made {made}.")
     print("Add it to its phase in the nav of mkdocs.yml:")
     print(f"          - course/{made.name}/index.md")
-    print("Write it, then run: make update, make test")
+    print("Write its two files as STYLE.md says, then run: make update, make test lint")
