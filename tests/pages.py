@@ -160,7 +160,9 @@ def scan(path: Path, text: str) -> list[tuple[int, str, list[str]]]:
             raise PageError(f"{place}: the fence of line {fences[-1][0]} is still open")
         elif "```" not in line and "~~~" not in line:
             bare = re.sub(r"`[^`]*`", "", line)
-            if TAG.search(bare) or PROMPT.match(bare) or STATEMENT.match(bare):
+            if TAG.search(bare):
+                raise PageError(f"{place}: raw HTML can hide code: write Markdown")
+            if PROMPT.match(bare) or STATEMENT.match(bare):
                 raise PageError(f"{place}: this can pass for code: {HOW_TO_WRITE}")
         else:
             fence = FENCE.fullmatch(line)

@@ -154,7 +154,7 @@ def run_blocks(blocks: list[Block]) -> Result:
 
     printed, never_run, error = execute("\n".join(script))
     if error:
-        error = re.sub(r'(?<=File ")[^"]*page\.py", line (\d+)', on_page, error)
+        error = re.sub(r'(?<=File )"[^"]*page\.py", line (\d+)', on_page, error)
         error = re.sub(r"[^\s\"]*/page\.py:(\d+)", on_page, error)
         error = re.sub(r"(?<=\()line (\d+)(?=\))", on_page, error)
         raise PageError(f"{shown_path(blocks[0].example.path)}: {error}")
@@ -196,11 +196,15 @@ def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:
         for what, at, end, start, stop in changes.get_opcodes():
             if what != "equal":
                 found.append(
-                    f"{block.place_of(at + 1)}: what is shown is not what is printed\n"
+                    f"{block.place_of(at + 1)}: what is shown is not what is printed. "
+                    "Are code and text right? Then `make update` writes it\n"
                     f"  shown: {' | '.join(shown[at:end]) or 'nothing'}\n"
                     f"  got:   {' | '.join(got[start:stop]) or 'nothing'}"
                 )
-    found += [f"{place}: this line never runs" for place in result.idle]
+    found += [
+        f"{place}: this line never runs: take it out, or show it run"
+        for place in result.idle
+    ]
     return found + unproven(path, blocks)
 
 

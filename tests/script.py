@@ -56,7 +56,8 @@ class Streams:
         out, err = texts
         if err:
             raise UnsoundError(
-                f"this writes to stderr, which no page shows: {err.strip()}"
+                f"this writes to stderr, which no page shows: {err.strip()}\n"
+                "  To show a warning, record it as STYLE.md says"
             )
         if out and not out.endswith("\n"):
             raise UnsoundError(f"this prints without ending the line: {out!r}")
@@ -200,7 +201,11 @@ def run_script(
     except UnsoundError as error:
         return {}, [], str(error)
     except Exception as error:
-        return {}, [], "".join(traceback.format_exception(error))
+        frames = error.__traceback__  # from the first that is the page's own
+        while frames.tb_next and frames.tb_frame.f_code.co_filename != str(path):
+            frames = frames.tb_next
+        shown = traceback.format_exception(error.with_traceback(frames))
+        return {}, [], "".join(shown)
     return loader.printed, loader.never_run, None
 
 

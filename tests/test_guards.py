@@ -97,7 +97,9 @@ def test_an_untrue_output_is_named_with_its_line(tmp_path):
 
 def test_an_error_is_named_with_its_line(tmp_path):
     message = wrong(write(tmp_path, "x = 1\n", "y = 1\nz = x / 0\n"))
-    assert "page.md:7, in <module>" in message
+    frame, code = message.splitlines()[1:3]
+    assert re.fullmatch(r"  File \S*page\.md:7, in <module>", frame)
+    assert code == "    z = x / 0"
 
 
 def test_the_blocks_of_a_page_are_one_program(tmp_path):

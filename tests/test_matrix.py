@@ -20,7 +20,7 @@ docs/course/kv-cache/index.md:240: what is shown is not what is printed
 <testcase name="test_page[docs/index.md]"><failure message="Failed: docs ...">\
 docs/index.md: Traceback (most recent call last):
   File "/some/where/run.py", line 12, in run
-  File "docs/index.md:7, in &lt;module&gt;
+  File docs/index.md:7, in &lt;module&gt;
   File "/some/where/core.py", line 34, in call
 AttributeError: no `nnx.Linear`
 </failure></testcase>

@@ -182,7 +182,7 @@ def reason(problem: ElementTree.Element) -> str:
         said = problem.text
     first, *more = [line.strip() for line in said.strip().splitlines()]
     if "Traceback" in first:
-        lines = re.findall(r'^ *File "[^",]+:(\d+),', said, flags=re.M)  # of the page
+        lines = re.findall(r'^ *File [^",]+:(\d+),', said, flags=re.M)  # of the page
         return tidy(f"line {lines[-1]}: {more[-1]}" if lines else more[-1])
     if other := re.match(r"\S+:(\d+): what is shown is not what is printed", first):
         return tidy(f"line {other[1]}: {', '.join(more[:2])}")
