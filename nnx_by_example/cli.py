@@ -131,7 +131,7 @@ def lesson_named(name: str | None) -> Lesson:
     if name.endswith(".py"):
         raise UseError(f"name the lesson too: nbe check LESSON {name}")
     close = get_close_matches(wanted, [lesson.name for lesson in lessons], 1)
-    meant = f"Did you mean {close[0]}?" if close else "`nbe list` shows all lessons."
+    meant = f"Did you mean {close[0]}?" if close else "`nbe list` shows all names."
     raise UseError(f"there is no lesson {name!r}. {meant}")
 
 

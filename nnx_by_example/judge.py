@@ -192,7 +192,9 @@ def judge(
         verdict.message, _, advice = verdict.message.partition(NEXT)
         verdict.advice = advice or NO_MATCH
         if said.startswith(UNWRITTEN):
-            verdict.advice = "Write the body; `nbe hint` helps when you are stuck."
+            verdict.advice = (
+                f"Write the body; `nbe hint {verdict.lesson}` shows a hint."
+            )
             return verdict
         if verdict.stage == ANSWERS:
             again = answers([last[0]], candidate)

@@ -511,7 +511,7 @@ def test_a_terminal_of_80_columns_without_colour_shows_it_all(tmp_path):
     ("words", "said"),
     [
         (["check", "call-vs-int"], "Did you mean call-vs-init?"),
-        (["check", "zzz"], "`nbe list` shows all lessons"),
+        (["check", "zzz"], "`nbe list` shows all names"),
         (["reset", "call-vs-init"], "there is no attempts/call-vs-init.py to reset"),
         (["grade"], "invalid choice"),
         ([], "required"),
