@@ -38,6 +38,21 @@ def wrong_addresses(site):
     return wrong
 
 
+def head_of(url, name, title, about, alt):
+    """Return what a head has to say, but for the type of its page."""
+    return {
+        "og:site_name": "NNX by Example",
+        "og:title": title,
+        "og:description": about,
+        "og:url": f"{url}{name}",
+        "og:image": f"{url}assets/cards/{name.strip('/') or 'index'}.png",
+        "og:image:width": "1200",
+        "og:image:height": "630",
+        "og:image:alt": alt,
+        "twitter:card": "summary_large_image",
+    }
+
+
 def wrong_heads(site):
     """Return what the heads of pages lack, or say of a card that is not so."""
     wrong = []
@@ -47,18 +62,10 @@ def wrong_heads(site):
             tag.get("property") or tag.get("name"): tag["content"]
             for tag in soup.find_all("meta", content=True)
         }
-        expected = {
-            "og:type": "article" if page else "website",
-            "og:site_name": "NNX by Example",
-            "og:title": soup.title.text.removesuffix(" - NNX by Example"),
-            "og:description": said.get("description"),
-            "og:url": site.url + page,
-            "og:image": f"{site.url}assets/cards/{page.strip('/') or 'index'}.png",
-            "og:image:width": "1200",
-            "og:image:height": "630",
-            "og:image:alt": said.get("og:image:alt"),
-            "twitter:card": "summary_large_image",
-        }
+        title = soup.title.text.removesuffix(" - NNX by Example")
+        about, alt = said.get("description"), said.get("og:image:alt")
+        expected = head_of(site.url, page, title, about, alt)
+        expected["og:type"] = "article" if page else "website"
         wrong += [
             f"{page}: {name} is {said.get(name)}"
             for name, text in expected.items()
@@ -73,9 +80,9 @@ def wrong_card(page, file):
     if not file.is_file():
         return [f"{page}: no card"]
     with Image.open(file) as image:
-        size, kind = image.size, image.format
-    if (size, kind) != ((1200, 630), "PNG"):
-        return [f"{page}: the card is {kind}, {size}"]
+        kind = f"{image.format}, {image.size}"
+    if kind != "PNG, (1200, 630)":
+        return [f"{page}: the card is {kind}"]
     heavy = file.stat().st_size > MAX_CARD_KB * 1024
     return [f"{page}: the card is heavy"] if heavy else []
 
@@ -91,33 +98,19 @@ def test_each_head_says_what_networks_show(site):
 
 def test_the_checks_can_fail(tmp_path):
     url = "http://127.0.0.1/broken/"
-    head = {
-        "og:type": "article",
-        "og:site_name": "NNX by Example",
-        "og:title": "Title",
-        "og:description": "About.",
-        "og:image:width": "1200",
-        "og:image:height": "630",
-        "og:image:alt": "A card.",
-        "twitter:card": "summary_large_image",
-    }
     (tmp_path / "assets" / "cards").mkdir(parents=True)
-    noise = Image.effect_noise((1200, 630), 100)
+    good = Image.new("P", (1200, 630))
     damages = {  # of a good page: what its head says, its card
-        "good": ({}, Image.new("P", (1200, 630))),
-        "heavy": ({}, noise),
+        "good": ({}, good),
+        "heavy": ({}, Image.effect_noise((1200, 630), 100)),
         "jpeg": ({}, Image.new("L", (1200, 630))),
         "none": ({}, None),
-        "other": ({"og:description": "Other."}, Image.new("P", (1200, 630))),
+        "other": ({"og:description": "Other."}, good),
         "small": ({"og:image:alt": ""}, Image.new("P", (600, 315))),
     }
     for name, (changed, image) in damages.items():
-        page = {
-            "og:url": f"{url}{name}/",
-            "og:image": f"{url}assets/cards/{name}.png",
-            **head,
-            **changed,
-        }
+        page = head_of(url, f"{name}/", "Title", "About.", "A card.") | changed
+        page |= {"og:type": "article"}
         tags = "".join(f'<meta property="{k}" content="{v}">' for k, v in page.items())
         link = url if name == "small" else f"{url}{name}/"
         (tmp_path / name).mkdir()
@@ -173,35 +166,36 @@ def test_a_card_is_drawn_once_until_something_changes(tmp_path, monkeypatch):
     assert cards.png(CARD, file) == cards.png(CARD, file) == file.read_bytes()
     assert drawn == [CARD]
     assert list(tmp_path.iterdir()) == [file]
-    before = {cards.fingerprint(CARD), cards.fingerprint(CARD._replace(printed=""))}
-    assert len(before) == 2
+    prints = [cards.fingerprint(CARD), cards.fingerprint(CARD._replace(printed=""))]
     for name in ("LOGO", "STYLE"):
-        changed = tmp_path / name
-        changed.write_text("")
-        monkeypatch.setattr(cards, name, changed)
-        assert cards.fingerprint(CARD) not in before
-        before.add(cards.fingerprint(CARD))
+        monkeypatch.setattr(cards, name, file)
+        prints.append(cards.fingerprint(CARD))
+    assert len(set(prints)) == 4
 
 
-def test_no_sign_is_shown_as_a_box():
-    assert cards.font_for("± × é →", cards.PLAIN) == cards.PLAIN[0]
-    assert cards.font_for("a ⟨ b", cards.PLAIN) == cards.PLAIN[1]
-    with pytest.raises(PluginError, match="signs of '漢'"):
-        cards.font_for("漢", cards.PLAIN)
+LONG = {"title": "A title that is rather long", "text": "A sentence. " * 10}
 
 
-@pytest.mark.parametrize("printed", ["x = 1", "an output, " * 8, "[" + "1, " * 28])
-def test_long_texts_wrap_and_stay_inside_the_margins(printed):
-    block = cards.Block.of(printed, cards.MONO, "white", 38, 28, 1.4)
-    assert "".join(block.lines).replace(" ", "") == printed.replace(" ", "")
-    long = CARD._replace(title="A title that is long " * 3, text="A sentence. " * 11)
-    for card in (CARD, long):
-        image = cards.draw(card._replace(part="", printed=printed))
-        ground = cards.ground(card.site)
-        left, top, right, bottom = ImageChops.difference(image, ground).getbbox()
-        assert left >= cards.MARGIN - 1
-        assert top >= cards.TOP + 54, "it runs into the logo"
-        assert right <= cards.WIDTH - cards.MARGIN + 1
-        assert bottom <= cards.HEIGHT - cards.TOP + 1
-    with pytest.raises(PluginError, match="shorten"):
-        cards.draw(CARD._replace(text="A sentence. " * 60))
+@pytest.mark.parametrize("printed", ["x = 1", "an output, " * 8])
+@pytest.mark.parametrize("long", [{}, LONG, {"title": "A word " * 10}])
+def test_long_texts_wrap_and_stay_inside_the_margins(printed, long):
+    image = cards.draw(CARD._replace(part="", printed=printed, **long))
+    ground = cards.ground(CARD.site)
+    left, top, right, bottom = ImageChops.difference(image, ground).getbbox()
+    assert left >= cards.MARGIN - 1
+    assert top >= cards.TOP + 54, "it runs into the logo"
+    assert right <= cards.WIDTH - cards.MARGIN + 1
+    assert bottom <= cards.HEIGHT - cards.TOP + 1
+
+
+def test_lines_are_few_and_even():
+    assert cards.lines_of("word " * 9, cards.TITLES[0]) == ["word word word"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("漢", "no sign for '漢'"), ("a" * 99, "too long"), ("A word. " * 90, "No room")],
+)
+def test_a_text_that_cannot_be_shown_does_not_build(text, said):
+    with pytest.raises(PluginError, match=said):
+        cards.draw(CARD._replace(text=text))
