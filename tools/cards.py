@@ -6,11 +6,10 @@ it. Cards are kept, and drawn again when what they show or how they are drawn ch
 
 import functools
 import hashlib
-import io
 import os
 import re
+import shutil
 import textwrap
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +24,11 @@ from PIL.ImageFont import FreeTypeFont
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import twins
+from tools import attempts, twins
 
-ASSETS = Path(__file__).parent.parent / "docs" / "assets"
-LOGO, STYLE = ASSETS / "logo.svg", ASSETS / "site.css"
+ROOT = Path(__file__).parent.parent
+KEPT = ROOT / ".cache" / "cards"
+LOGO, STYLE = (ROOT / "docs" / "assets" / name for name in ("logo.svg", "site.css"))
 DARK = '[data-md-color-scheme="slate"]'
 
 WIDTH, HEIGHT = SIZE = 1200, 630  # what networks ask for
@@ -39,11 +39,11 @@ GAP = 32  # above and below the text
 COLOURS = 48  # in the file: the edges of letters need no more
 
 # Fonts that come with what builds the site.
-PACKAGES = {
-    name: Path(find_spec(name).origin).parent for name in ("mkdocs", "matplotlib")
-}
-LATO = PACKAGES["mkdocs"] / "themes" / "readthedocs" / "css" / "fonts"
-DEJAVU = PACKAGES["matplotlib"] / "mpl-data" / "fonts" / "ttf"
+MKDOCS, MATPLOTLIB = (
+    Path(find_spec(name).origin).parent for name in ("mkdocs", "matplotlib")
+)
+LATO = MKDOCS / "themes" / "readthedocs" / "css" / "fonts"
+DEJAVU = MATPLOTLIB / "mpl-data" / "fonts" / "ttf"
 TITLES = [ImageFont.truetype(LATO / "lato-bold.woff", size) for size in (92, 60)]
 NAME = ImageFont.truetype(LATO / "lato-bold.woff", 34)
 PART = ImageFont.truetype(LATO / "lato-normal.woff", 30)
@@ -70,70 +70,56 @@ class Card(NamedTuple):
         return f"{self.title}. {self.text}{printed}"
 
 
-def write_all(
-    files: Files, config: MkDocsConfig, kept: Path, proof: Callable[[str], str]
-) -> dict[str, dict[str, str]]:
+def write_all(files: Files, config: MkDocsConfig) -> dict[str, dict[str, str]]:
     """Write the cards into the folder of the built site; return what heads say.
-
-    Args:
-      files: of the site, every page parsed.
-      config: of MkDocs.
-      kept: folder of the drawn cards; those that no page has any more are removed.
-      proof: returns the output that proves a lesson, given the text of its page.
 
     Returns:
       For the address of each page: title, about, address of its card, card in words.
     """
     lessons = {f"course/{one.name}/index.md": one for one in course.lessons(config.nav)}
-    kept.mkdir(parents=True, exist_ok=True)
     used, heads = set(), {}
     for page in (file.page for file in files.documentation_pages()):
-        card = card_of(page, lessons.get(page.file.src_uri), config, proof)
+        card = card_of(page, lessons.get(page.file.src_uri), config)
         name = f"assets/cards/{page.url.strip('/') or 'index'}.png"
         target = Path(config.site_dir) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        used.add(kept / f"{fingerprint(card)}.png")
-        target.write_bytes(png(card, kept / f"{fingerprint(card)}.png"))
+        used.add(kept := drawn(card))
+        shutil.copy(kept, target)
         heads[page.url] = {
             "title": card.title,
             "about": twins.about(page, config),
             "card": config.site_url + name,
             "alt": card.alt,
         }
-    for file in set(kept.glob("*.png")) - used:
+    for file in set(KEPT.glob("*.png")) - used:
         file.unlink(missing_ok=True)
     return heads
 
 
-def card_of(
-    page: Page, lesson: Lesson | None, config: MkDocsConfig, proof: Callable[[str], str]
-) -> Card:
+def card_of(page: Page, lesson: Lesson | None, config: MkDocsConfig) -> Card:
     """Return what the card of a page shows."""
     if lesson:
         part = f"Lesson {lesson.number} · {lesson.phase}"
         text = lesson.meta["proves"].replace("`", "")
-        return Card(config.site_name, part, page.title, text, proof(lesson.page))
+        printed = attempts.invariant(lesson.page)
+        return Card(config.site_name, part, page.title, text, printed)
     part = page.parent.title if page.parent else ""
     title = config.site_name if page.is_homepage else page.title
     return Card(config.site_name, part, title, twins.about(page, config))
 
 
-def fingerprint(card: Card) -> str:
-    """Return a hash of what a card shows and of how it is drawn."""
+def drawn(card: Card) -> Path:
+    """Return the file of a card, named by what it shows and by how it is drawn."""
     parts = [repr(card).encode(), *map(Path.read_bytes, (Path(__file__), LOGO, STYLE))]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-def png(card: Card, kept: Path) -> bytes:
-    """Return the file of a card: the kept one, or a new one, kept from now on."""
-    if kept.exists():
-        return kept.read_bytes()
-    file = io.BytesIO()
-    draw(card).quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=0).save(file, "PNG")
-    draft = kept.with_suffix(f".{os.getpid()}")  # another process may draw it too
-    draft.write_bytes(file.getvalue())
-    draft.replace(kept)
-    return file.getvalue()
+    state = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    kept = KEPT / f"{state}.png"
+    if not kept.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        image = draw(card).quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=0)
+        draft = kept.with_suffix(f".{os.getpid()}")  # another process may draw it too
+        image.save(draft, "PNG")
+        draft.replace(kept)
+    return kept
 
 
 def draw(card: Card) -> Image.Image:
