@@ -52,16 +52,13 @@ PRINTED = ImageFont.truetype(DEJAVU / "DejaVuSansMono.ttf", 34)
 
 
 class Card(NamedTuple):
-    """What a card shows."""
+    """What a card shows; `printed` is the output that proves a lesson."""
 
     site: str
-    """The name of the site, beside its logo."""
     part: str
-    """What the page is a part of."""
     title: str
     text: str
     printed: str = ""
-    """The output that proves a lesson."""
 
     @property
     def alt(self) -> str:
