@@ -185,8 +185,9 @@ def lines_of(text: str, font: FreeTypeFont, width: int = INNER) -> list[str]:
     Raises:
       PluginError: if a word is too long, or the font lacks a sign.
     """
-    if lacks := set(map(ord, text)) - signs(font.path):
-        raise PluginError(f"Its card has no sign for {chr(min(lacks))!r} of {text!r}")
+    box = bytes(font.getmask("\uffff"))  # what is drawn for a sign that is not there
+    if lacks := [sign for sign in text if bytes(font.getmask(sign)) == box]:
+        raise PluginError(f"Its card has no sign for {lacks[0]!r} of {text!r}")
     wraps = [
         textwrap.wrap(text, n, break_long_words=False, break_on_hyphens=False)
         for n in range(1, len(text) + 1)
@@ -195,15 +196,6 @@ def lines_of(text: str, font: FreeTypeFont, width: int = INNER) -> list[str]:
     if not fitting:
         raise PluginError(f"A word is too long for a card in {text!r}: shorten it")
     return min(fitting, key=len)  # the first of these is the narrowest
-
-
-@functools.cache
-def signs(file: Path) -> frozenset[int]:
-    """Return the code points that a font has."""
-    from fontTools.ttLib import TTFont
-
-    with TTFont(file, lazy=True) as found:
-        return frozenset(found.getBestCmap())
 
 
 def leading(font: FreeTypeFont) -> int:
