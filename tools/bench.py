@@ -353,8 +353,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     some = {"type": int, "metavar": "N"}
     most = range(1, len(lessons) + 1)
-    parser.add_argument("--pages", **some, choices=most, default=len(LESSONS))
-    parser.add_argument("--repeat", **some, choices=range(1, 100), default=1)
+    parser.set_defaults(pages=len(LESSONS), repeat=1)
+    parser.add_argument("--pages", **some, choices=most, help="lessons")
+    parser.add_argument(
+        "--repeat", **some, choices=range(1, 100), help="for the median"
+    )
     options = parser.parse_args()
     lessons = lessons[: options.pages]
     runs = [*((name, "corpus") for name in WAYS), (BARE, "empty"), (GATE, "empty")]
