@@ -128,9 +128,9 @@ def draw(card: Card) -> Image.Image:
     image = ground("" if card.title == card.site else card.site).copy()
     pen, bottom = ImageDraw.Draw(image), HEIGHT - TOP
     if card.part:
-        [part] = lines_of(card.part, PART)
-        at = WIDTH - MARGIN, TOP + 22
-        pen.text(at, part, colour("linen", DARK), PART, anchor="rm")
+        part = "\n".join(lines_of(card.part, PART, 660))  # the rest is for the name
+        at, style = (WIDTH - MARGIN, TOP + 22), {"anchor": "rm", "align": "right"}
+        pen.text(at, part, colour("linen", DARK), PART, **style)
     if card.printed:
         # A list stays in one line, and so do a name and its value, or two numbers.
         together = r"\[.*?\]|: |\d \d"
