@@ -1,5 +1,7 @@
 """What networks and search engines read: cards, the words of heads, the sitemap."""
 
+import shutil
+from collections import Counter
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -17,21 +19,14 @@ MAX_CARD_KB = 40
 CARD = cards.Card("NNX by Example", "Randomness", "Reseed", "Text.", "equal: True")
 
 
-def listed(site):
-    """Return the addresses in the sitemap, in its order."""
-    root = ElementTree.parse(site.folder / "sitemap.xml").getroot()
-    return [location.text for location in root.iterfind("{*}url/{*}loc")]
-
-
 def wrong_addresses(site):
     """Return what differs between pages, their canonical links, and the sitemap."""
-    found = listed(site)
-    wrong = [f"{url} is listed {found.count(url)} times" for url in sorted(set(found))]
-    wrong = [text for text in wrong if not text.endswith(" 1 times")]
-    pages = {site.url + page for page in site.pages()}
-    wrong += [f"{url} is no page" for url in sorted(set(found) - pages)]
-    wrong += [f"{url} is not listed" for url in sorted(pages - set(found))]
-    for url in sorted(pages):
+    root = ElementTree.parse(site.folder / "sitemap.xml").getroot()
+    found = Counter(place.text for place in root.iterfind("{*}url/{*}loc"))
+    pages = Counter(site.url + page for page in site.pages())
+    wrong = [f"{url} is no page, or stands twice" for url in found - pages]
+    wrong += [f"{url} is not listed" for url in pages - found]
+    for url in pages:
         link = soups(site)[url].find("link", rel="canonical")
         if not link or link["href"] != url:
             wrong.append(f"{url} has another canonical link")
@@ -73,9 +68,9 @@ def wrong_card(page, file):
     if not file.is_file():
         return [f"{page}: no card"]
     with Image.open(file) as image:
-        size, kind = image.size, image.format
-    if (size, kind) != ((1200, 630), "PNG"):
-        return [f"{page}: the card is {kind}, {size}"]
+        kind = f"{image.format}, {image.size}"
+    if kind != "PNG, (1200, 630)":
+        return [f"{page}: the card is {kind}"]
     heavy = file.stat().st_size > MAX_CARD_KB * 1024
     return [f"{page}: the card is heavy"] if heavy else []
 
@@ -89,71 +84,51 @@ def test_each_head_says_what_networks_show(site):
     assert not wrong_heads(site)
 
 
-def test_the_checks_can_fail(tmp_path):
-    url = "http://127.0.0.1/broken/"
-    head = {
-        "og:type": "article",
-        "og:site_name": "NNX by Example",
-        "og:title": "Title",
-        "og:description": "About.",
-        "og:image:width": "1200",
-        "og:image:height": "630",
-        "og:image:alt": "A card.",
-        "twitter:card": "summary_large_image",
-    }
-    (tmp_path / "assets" / "cards").mkdir(parents=True)
-    noise = Image.effect_noise((1200, 630), 100)
-    damages = {  # of a good page: what its head says, its card
-        "good": ({}, Image.new("P", (1200, 630))),
-        "heavy": ({}, noise),
-        "jpeg": ({}, Image.new("L", (1200, 630))),
-        "none": ({}, None),
-        "other": ({"og:description": "Other."}, Image.new("P", (1200, 630))),
-        "small": ({"og:image:alt": ""}, Image.new("P", (600, 315))),
-    }
-    for name, (changed, image) in damages.items():
-        page = {
-            "og:url": f"{url}{name}/",
-            "og:image": f"{url}assets/cards/{name}.png",
-            **head,
-            **changed,
-        }
-        tags = "".join(f'<meta property="{k}" content="{v}">' for k, v in page.items())
-        link = url if name == "small" else f"{url}{name}/"
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "index.html").write_text(
-            f'<title>Title - NNX by Example</title><link rel="canonical" href="{link}">'
-            f'<meta name="description" content="About.">{tags}'
-        )
-        if image:
-            kind = "JPEG" if name == "jpeg" else "PNG"
-            image.save(tmp_path / "assets" / "cards" / f"{name}.png", kind)
-    (tmp_path / "404.html").write_text("")
-    names = ["good", "heavy", "heavy", "jpeg", "none", "small", "404"]
-    places = "".join(f"<url><loc>{url}{name}/</loc></url>" for name in names)
-    (tmp_path / "sitemap.xml").write_text(f'<urlset xmlns="a">{places}</urlset>')
-    broken = Site(tmp_path, url)
-    assert wrong_addresses(broken) == [
-        f"{url}heavy/ is listed 2 times",
-        f"{url}404/ is no page",
-        f"{url}other/ is not listed",
-        f"{url}small/ has another canonical link",
+def test_the_checks_can_fail(site, tmp_path):
+    parts = shutil.ignore_patterns("course", "examples", "javascripts")
+    broken = Site(
+        shutil.copytree(site.folder, tmp_path / "site", ignore=parts), site.url
+    )
+    pages, images = broken.folder / "reference", broken.folder / "assets" / "cards"
+    for page, old, new in (
+        ("errors", '"og:description" content="', '"og:description" content="No. '),
+        ("glossary", '"og:image:alt" content=', '"og:image:alt" content="" old='),
+        ("api", 'rel="canonical" href="', 'rel="canonical" href="no'),
+    ):
+        text = (pages / page / "index.html").read_text("utf-8")
+        (pages / page / "index.html").write_text(text.replace(old, new), "utf-8")
+    (images / "attempt.png").unlink()
+    Image.effect_noise((1200, 630), 100).save(images / "cost.png")
+    Image.new("L", (1200, 630)).save(images / "index.png", "JPEG")
+    Image.new("P", (600, 315)).save(images / "verified.png")
+    names = ["", "attempt/", "attempt/", "cost/", "verified/", "404/"]
+    names += [f"reference/{name}/" for name in ("api", "compatibility", "errors")]
+    places = "".join(f"<url><loc>{site.url}{name}</loc></url>" for name in names)
+    text = f'<urlset xmlns="a">{places}</urlset>'
+    (broken.folder / "sitemap.xml").write_text(text)
+    assert sorted(wrong_addresses(broken)) == [
+        f"{site.url}404/ is no page, or stands twice",
+        f"{site.url}attempt/ is no page, or stands twice",
+        f"{site.url}reference/api/ has another canonical link",
+        f"{site.url}reference/glossary/ is not listed",
     ]
-    assert wrong_heads(broken) == [
-        "heavy/: the card is heavy",
-        "jpeg/: the card is JPEG, (1200, 630)",
-        "none/: no card",
-        "other/: og:description is Other.",
-        "small/: og:image:alt is ",
-        "small/: the card is PNG, (600, 315)",
-    ]
+    wrong = dict(line.split(": ", 1) for line in wrong_heads(broken))
+    about = wrong.pop("reference/errors/")
+    assert about.startswith("og:description is No. ")
+    assert wrong == {
+        "": "the card is JPEG, (1200, 630)",
+        "attempt/": "no card",
+        "cost/": "the card is heavy",
+        "reference/glossary/": "og:image:alt is ",
+        "verified/": "the card is PNG, (600, 315)",
+    }
 
 
 def test_the_card_of_a_lesson_shows_what_its_page_prints(site):
     config = site_config()
     for lesson in hooks.course.lessons(config["nav"], hooks.DOCS):
         page = SimpleNamespace(title=lesson.meta["title"])
-        card = cards.card_of(page, lesson, config, hooks.invariant)
+        card = cards.card_of(page, lesson, config)
         assert f"#> {card.printed}\n" in lesson.page
         html = (site.folder / "course" / lesson.name / "index.html").read_text("utf-8")
         alt = BeautifulSoup(html, "html.parser").find(property="og:image:alt")
@@ -162,46 +137,48 @@ def test_the_card_of_a_lesson_shows_what_its_page_prints(site):
 
 
 def test_a_card_is_drawn_once_until_something_changes(tmp_path, monkeypatch):
-    drawn = []
+    shown = []
 
     def draw(card):
-        drawn.append(card)
+        shown.append(card)
         return Image.new("RGB", cards.SIZE)
 
     monkeypatch.setattr(cards, "draw", draw)
-    file = tmp_path / "card.png"
-    assert cards.png(CARD, file) == cards.png(CARD, file) == file.read_bytes()
-    assert drawn == [CARD]
+    monkeypatch.setattr(cards, "KEPT", tmp_path)
+    file = cards.drawn(CARD)
+    assert cards.drawn(CARD) == file
+    assert shown == [CARD]
     assert list(tmp_path.iterdir()) == [file]
-    before = {cards.fingerprint(CARD), cards.fingerprint(CARD._replace(printed=""))}
-    assert len(before) == 2
+    files = {file, cards.drawn(CARD._replace(printed=""))}
     for name in ("LOGO", "STYLE"):
-        changed = tmp_path / name
-        changed.write_text("")
-        monkeypatch.setattr(cards, name, changed)
-        assert cards.fingerprint(CARD) not in before
-        before.add(cards.fingerprint(CARD))
+        monkeypatch.setattr(cards, name, file)
+        files.add(cards.drawn(CARD))
+    assert len(files) == len(shown) == 4
 
 
-def test_no_sign_is_shown_as_a_box():
-    assert cards.font_for("± × é →", cards.PLAIN) == cards.PLAIN[0]
-    assert cards.font_for("a ⟨ b", cards.PLAIN) == cards.PLAIN[1]
-    with pytest.raises(PluginError, match="signs of '漢'"):
-        cards.font_for("漢", cards.PLAIN)
+LONG = {"title": "A title that is rather long", "text": "A sentence. " * 10}
 
 
-@pytest.mark.parametrize("printed", ["x = 1", "an output, " * 8, "[" + "1, " * 28])
-def test_long_texts_wrap_and_stay_inside_the_margins(printed):
-    block = cards.Block.of(printed, cards.MONO, "white", 38, 28, 1.4)
-    assert "".join(block.lines).replace(" ", "") == printed.replace(" ", "")
-    long = CARD._replace(title="A title that is long " * 3, text="A sentence. " * 11)
-    for card in (CARD, long):
-        image = cards.draw(card._replace(part="", printed=printed))
-        ground = cards.ground(card.site)
-        left, top, right, bottom = ImageChops.difference(image, ground).getbbox()
-        assert left >= cards.MARGIN - 1
-        assert top >= cards.TOP + 54, "it runs into the logo"
-        assert right <= cards.WIDTH - cards.MARGIN + 1
-        assert bottom <= cards.HEIGHT - cards.TOP + 1
-    with pytest.raises(PluginError, match="shorten"):
-        cards.draw(CARD._replace(text="A sentence. " * 60))
+@pytest.mark.parametrize("printed", ["x = 1", "an output, " * 8])
+@pytest.mark.parametrize("long", [{}, LONG, {"title": "A word " * 10}])
+def test_long_texts_wrap_and_stay_inside_the_margins(printed, long):
+    image = cards.draw(CARD._replace(part="", printed=printed, **long))
+    ground = cards.ground(CARD.site)
+    left, top, right, bottom = ImageChops.difference(image, ground).getbbox()
+    assert left >= cards.MARGIN - 1
+    assert top >= cards.TOP + 54, "it runs into the logo"
+    assert right <= cards.WIDTH - cards.MARGIN + 1
+    assert bottom <= cards.HEIGHT - cards.TOP + 1
+
+
+def test_lines_are_few_and_even():
+    assert cards.lines_of("word " * 9, cards.TITLES[0]) == ["word word word"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("漢", "no sign for '漢'"), ("a" * 99, "too long"), ("A word. " * 90, "No room")],
+)
+def test_a_text_that_cannot_be_shown_does_not_build(text, said):
+    with pytest.raises(PluginError, match=said):
+        cards.draw(CARD._replace(text=text))

@@ -21,6 +21,13 @@ def part(page: str, heading: str) -> str:
     return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].strip()
 
 
+def invariant(text: str) -> str:
+    """Return the last line of output in "Worked example": what a lesson proves."""
+    section = part(text, "Worked example") + "\n"
+    lines = re.findall(r"^ *#> ?(.*)\n", section, flags=re.M)
+    return lines[-1] if lines else ""
+
+
 @functools.cache
 def pins() -> str:
     """Return the versions that a notebook installs, as pip takes them."""

@@ -26,6 +26,7 @@ from typing import NamedTuple
 from tests.pages import read_blocks, site_config
 from tools import hooks, project
 from tools.cost import table
+from tools.project import say
 
 PEERS = ("sybil==10.1.0", "mktestdocs==0.2.5", "pytest-codeblocks==0.18.0")
 # Outputs of all kinds: shapes, arrays, booleans, errors, losses.
@@ -99,6 +100,7 @@ WAYS = {
     "pytest-codeblocks": Way("continued", "-m pytest --codeblocks {pages}"),
     XDIST: Way("tree", f"{GATE_ARGUMENTS} -n auto", "tree/.cache/jax"),
 }
+COLD = {True: "cold", False: "second run"}
 
 
 class BenchError(Exception):
@@ -224,13 +226,17 @@ def write_pages(name: str, pages: dict[str, str]) -> None:
             write(SCRATCH / dialect / name / f"{title}{suffix}", render(sources))
 
 
+def environment(python: Path, *packages: str) -> None:
+    """Install packages, and whatever else uv is asked for, where `python` lies."""
+    uv = [sys.executable, "-m", "uv", "-q"]
+    if not python.exists():
+        cost_of([*uv, "venv", "--python", sys.executable, python.parents[1]])
+    cost_of([*uv, "pip", "install", "--python", python, *packages])
+
+
 def prepare(lessons: list[str], texts: dict[str, str]) -> None:
     """Make the environment, the copy of the project, and all sets of pages."""
-    uv = [sys.executable, "-m", "uv"]
-    if not PYTHON.exists():
-        cost_of([*uv, "venv", "--python", sys.executable, SCRATCH / "env"])
-    install = [*uv, "pip", "install", "--compile-bytecode", "--python", PYTHON]
-    cost_of([*install, "-r", "requirements.lock", *PEERS])
+    environment(PYTHON, "--compile-bytecode", "-r", "requirements.lock", *PEERS)
     for folder in ("cache", "tree", *DIALECTS):
         shutil.rmtree(SCRATCH / folder, ignore_errors=True)
     hooks.generate(site_config())
@@ -271,14 +277,13 @@ def measure(runs: list[tuple[str, str]], repeat: int) -> dict[tuple, Cost]:
     found = defaultdict(list)
     for number in range(repeat):
         for at, (name, pages) in enumerate(runs[:: -1 if number % 2 else 1], 1):
-            for cold in (True, False):
+            for cold, word in COLD.items():
                 cost = run(name, pages, cold=cold)
                 found[name, pages, cold].append(cost)
-                what = f"{name}, {pages}, {'cold' if cold else 'second run'}"
                 times = f"{cost.cpu:.1f} CPU s, {cost.wall:.1f} s"
-                say(f"{len(runs) * number + at}/{len(runs) * repeat} {what}: {times}")
+                say(f"{number + 1}: {at}/{len(runs)} {name}, {pages}, {word}: {times}")
     return {
-        key: Cost(*map(median, zip(*costs, strict=True)))
+        key: Cost(median(one.cpu for one in costs), median(one.wall for one in costs))
         for key, costs in found.items()
     }
 
@@ -296,7 +301,7 @@ def report(costs: dict[tuple, Cost], compared: dict[str, str]) -> str:
 
     limit, rows = cpu(BARE), []
     for name, words in compared.items():
-        both = [cpu(name), cpu(name, cold=False)]
+        both = [cpu(name, cold=cold) for cold in COLD]
         cells = [cell for s in both for cell in (f"{s:.1f}", f"{s / limit:.2f}")]
         rows.append([name, words, *cells])
     head = ["CPU s after one import of jax and flax", "outputs compared", "cold"]
@@ -308,22 +313,21 @@ def report(costs: dict[tuple, Cost], compared: dict[str, str]) -> str:
     rows, slopes = [], []
     for name, cold in ((BARE, True), (GATE, True), (GATE, False)):
         grown = [cpu(name, f"copies-{n}", cold, name) for n in COPIES]
-        logs = [[log(n) for n in numbers] for numbers in (sizes, grown)]
+        logs = ([log(n) for n in numbers] for numbers in (sizes, grown))
         slopes.append(linear_regression(*logs).slope)
         cells = [f"{seconds:.1f}" for seconds in grown]
-        title = f"{name}, {'cold' if cold else 'second run'}"
-        rows.append([title, *cells, f"{slopes[-1]:.2f}"])
+        rows.append([f"{name}, {COLD[cold]}", *cells, f"{slopes[-1]:.2f}"])
     head = ["CPU s above an empty page", *(f"{size} pages" for size in sizes)]
     parts.append(table([*head, "exponent"], rows))
 
-    one, two = (costs[name, "corpus", True] for name in (GATE, XDIST))
     rows = []
     for name in (GATE, XDIST):
-        both = (costs[name, "corpus", True], costs[name, "corpus", False])
-        rows.append([name, *(f"{seconds:.1f}" for cost in both for seconds in cost)])
+        seconds = [s for cold in COLD for s in costs[name, "corpus", cold]]
+        rows.append([name, *(f"{s:.1f}" for s in seconds)])
     head = ["imports included", "cold, CPU s", "wall s", "second run, CPU s", "wall s"]
     parts.append(table(head, rows))
 
+    one, two = (costs[name, "corpus", True] for name in (GATE, XDIST))
     peers = {name for name, words in compared.items() if words == "yes"} - {GATE}
     best = min(peers, key=cpu)
     goals = [
@@ -341,22 +345,20 @@ def report(costs: dict[tuple, Cost], compared: dict[str, str]) -> str:
     return "\n\n".join([*parts, table([GATE, "measured", "goal", "met"], rows)])
 
 
-def say(text: str) -> None:
-    """Show how far the measurement is."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Measure all ways and print what was found."""
     found = hooks.DOCS.glob("course/[a-z]*/index.md")
     texts = {path.parent.name: path.read_text("utf-8") for path in found}
     lessons = [*LESSONS, *sorted({*texts} - {*LESSONS, *UNFIT})]
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("--pages", type=int, default=len(LESSONS), help="lessons")
-    parser.add_argument("--repeat", type=int, default=1, help="runs, for the median")
+    some = {"type": int, "metavar": "N"}
+    most = range(1, len(lessons) + 1)
+    parser.set_defaults(pages=len(LESSONS), repeat=1)
+    parser.add_argument("--pages", **some, choices=most, help="lessons")
+    parser.add_argument(
+        "--repeat", **some, choices=range(1, 100), help="for the median"
+    )
     options = parser.parse_args()
-    if options.pages not in range(1, len(lessons) + 1) or options.repeat < 1:
-        parser.error(f"--pages is 1 to {len(lessons)}, and --repeat 1 or more")
     lessons = lessons[: options.pages]
     runs = [*((name, "corpus") for name in WAYS), (BARE, "empty"), (GATE, "empty")]
     runs += [(name, f"copies-{copies}") for copies in COPIES for name in (BARE, GATE)]

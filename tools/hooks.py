@@ -102,7 +102,7 @@ def on_page_content(html, page, config, files):
 def on_env(env, config, files):
     """Write what machines read, once all pages are parsed."""
     twins.write_all(files, config)
-    env.globals["heads"] = cards.write_all(files, config, CACHE / "cards", invariant)
+    env.globals["heads"] = cards.write_all(files, config)
 
 
 def on_post_page(output, page, config):
@@ -198,17 +198,10 @@ def course_map(lessons: list[Lesson]) -> str:
     return "\n".join(lines)
 
 
-def invariant(text: str) -> str:
-    """Return the last line of output in "Worked example": what a lesson proves."""
-    section = attempts.part(text, "Worked example") + "\n"
-    lines = re.findall(r"^ *#> ?(.*)\n", section, flags=re.M)
-    return lines[-1] if lines else ""
-
-
 def proof_of(text: str) -> str:
     """Return the output that proves a lesson as Markdown, given the lesson's text."""
-    block = f"``` {{ .text .output .proved .no-copy }}\n{invariant(text)}\n```\n\n"
-    return block if invariant(text) else ""
+    line = attempts.invariant(text)
+    return f"``` {{ .text .output .proved .no-copy }}\n{line}\n```\n\n" if line else ""
 
 
 def record_of(page: Path) -> Path:

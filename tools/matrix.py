@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 from packaging.requirements import Requirement
 
 from tools import cost, project
+from tools.project import say
 
 ROOT = project.ROOT
 MEASURED = ROOT / "docs" / "reference" / "compatibility.json"
@@ -54,47 +55,32 @@ class UnavailableError(Exception):
     """A combination cannot run here; the message says why."""
 
 
-def say(text: str) -> None:
-    """Show how far the measurement is."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def run(*command: str, **options) -> str:
+def run(*command: str, right=(0,), cwd: Path = ROOT, **options) -> str:
     """Return what a command writes to its standard output.
 
     Raises:
-      UnavailableError: if it fails, with what uv calls the cause, or its last words.
+      UnavailableError: if its exit code is none of the `right` ones, with what uv calls
+        the cause, or its last words.
     """
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, **options
-    )
-    if done.returncode:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, **options)
+    if done.returncode not in right:
         cause = re.search(r"Because (.*?), we can conclude", done.stderr, flags=re.S)
-        last = (done.stderr.strip() or f"{command[0]} fails").splitlines()[-1]
-        raise UnavailableError(cause[1] if cause else last)
+        said = done.stderr.strip() or done.stdout.strip() or f"{command[0]} fails"
+        raise UnavailableError(cause[1] if cause else said.splitlines()[-1])
     return done.stdout
 
 
 def find_python(wanted: str) -> str:
-    """Return the path of an interpreter, from the search path or from pyenv.
-
-    Args:
-      wanted: its version, such as `3.12`.
+    """Return the path of the interpreter of a version, such as `3.12`, where it runs.
 
     Raises:
-      UnavailableError: if none is found that runs.
+      UnavailableError: if it does not.
     """
-    found = [f"python{wanted}"]
-    if shutil.which("pyenv"):  # its `python3.12` can be there and refuse to run
-        latest = 'echo "$(pyenv root)/versions/$(pyenv latest "$0")/bin/python"'
-        found.append(run("sh", "-c", latest, wanted).strip())
-    for path in filter(shutil.which, found):
-        try:
-            if run(path, "--version").startswith(f"Python {wanted}."):
-                return path
-        except UnavailableError:
-            continue
-    raise UnavailableError(f"Python {wanted} is not installed")
+    name = f"python{wanted}"
+    env = {**os.environ, "PYENV_VERSION": wanted}  # pyenv refuses another than this
+    if not shutil.which(name):
+        raise UnavailableError(f"Python {wanted} is not installed")
+    return run(name, "-c", "import sys; print(sys.executable)", env=env).strip()
 
 
 def environment(python: str, wanted: list[str], *, oldest=False) -> tuple[str, dict]:
@@ -151,17 +137,9 @@ def run_pages(interpreter: str, flags: dict, keyword: str) -> dict[str, str | No
     report = WORK / "junit.xml"
     options = ["-q", "-k", keyword, "-p", "no:cacheprovider", f"--junitxml={report}"]
     options += ["-o", "junit_family=xunit1"]  # test_page records a property
-    done = subprocess.run(
-        [interpreter, "-m", "pytest", *options, "tests/test_pages.py::test_page"],
-        cwd=TREE,
-        env={**os.environ, "CI": "1", "XLA_FLAGS": "", **flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode not in (0, 1):  # neither all true nor some false
-        said = (done.stdout + done.stderr).strip().splitlines() or ["nothing"]
-        raise UnavailableError(f"pytest ends with {done.returncode}: {said[-1]}")
+    command = [interpreter, "-m", "pytest", *options, "tests/test_pages.py::test_page"]
+    env = {**os.environ, "CI": "1", "XLA_FLAGS": "", **flags}
+    run(*command, right=(0, 1), cwd=TREE, env=env)  # all are true, or some are not
     return read_junit(report.read_text("utf-8"))
 
 
@@ -203,22 +181,20 @@ class Runs:
         self.tree = copy_project()
         self.tried: set[str] = set()
 
-    def measure(self, names: dict, interpreter: str, flags=None, times=1, cold=True):
+    def measure(self, names: dict, interpreter: str, flags=None, times=1) -> dict:
         """Return a row of the result: its names, how many pages, and which fail.
 
         Args:
           names: what the row is about.
           interpreter: of the environment in which the pages run.
           flags: environment variables.
-          times: how often the pages run; they have to be true each time.
-          cold: whether the first of these compiles everything itself.
+          times: how often the pages run, at first without a cache; each has to be true.
         """
         spec = json.dumps([self.tree, self.keyword, names, flags, times])
         kept = WORK / "runs" / f"{hashlib.sha256(spec.encode()).hexdigest()}.json"
         if not kept.exists():
             say(f"{title(names)} ...")
-            if cold:
-                shutil.rmtree(TREE / ".cache" / "jax", ignore_errors=True)
+            shutil.rmtree(TREE / ".cache" / "jax", ignore_errors=True)
             failed = {}
             try:
                 for _ in range(times):
@@ -234,7 +210,7 @@ class Runs:
         say(f"{title(names)}: {verdict(row)}")
         return row
 
-    def release(self, python: str, wanted: list[str], oldest=False, cold=True) -> dict:
+    def release(self, python: str, wanted: list[str], oldest=False) -> dict:
         """Return the row of the releases that `environment` finds."""
         names = {"python": python, "flax": "newest", "jax": "newest"}
         parsed = map(Requirement, wanted)
@@ -244,7 +220,7 @@ class Runs:
             run(interpreter, "-c", "import flax.linen, flax.nnx")
         except UnavailableError as error:
             return unavailable(names, error)
-        return self.measure(names, interpreter, cold=cold)
+        return self.measure(names, interpreter)
 
     def releases(self) -> list[dict]:
         """Return a row for each Python, with the oldest and the newest releases."""
@@ -280,8 +256,7 @@ class Runs:
         """Return rows of ever older releases, until more than `FEW` pages fail."""
         rows = []
         while True:
-            wanted = [f"{package}<{below}", other]
-            rows.append(self.release(PYTHONS[-1], wanted, cold=False))
+            rows.append(self.release(PYTHONS[-1], [f"{package}<{below}", other]))
             if "unavailable" in rows[-1] or len(rows[-1]["failed"]) > FEW:
                 return rows
             below = rows[-1][package]
@@ -345,14 +320,16 @@ def grid(rows: list[dict], pages: list[str]) -> str:
     differ = [n for n in NAMES if len({row.get(n) for row in rows}) > 1]
     heads = ["<br>".join(row[name] for name in differ) for row in rows]
     heads = [head.replace(".", ".<wbr>") for head in heads]  # on a phone
-    lines = []
-    for page in pages:
-        cells = ["?" if "failed" not in row else "✓" for row in rows]
-        for at, row in enumerate(rows):
-            if page in row.get("failed", {}):
-                cells[at] = "no"
-        lines.append([short(page).rpartition("/")[2], *cells])
+    lines = [
+        [short(page).rpartition("/")[2], *(cell(row, page) for row in rows)]
+        for page in pages
+    ]
     return cost.table(["page", *heads], lines, align="---") + "\n"
+
+
+def cell(row: dict, page: str) -> str:
+    """Return whether a page is true in a row of the result."""
+    return "?" if "failed" not in row else "no" if page in row["failed"] else "✓"
 
 
 def short(page: str) -> str:
@@ -380,12 +357,10 @@ def main() -> None:
     """Run all that is asked for, then write the result."""
     parser = argparse.ArgumentParser("make matrix", description=__doc__.split("\n")[0])
     parser.add_argument("--floor", action="store_true", help="try older releases too")
-    parser.add_argument(
-        "-k", dest="keyword", default="", help="pages to try; nothing is written then"
-    )
+    parser.add_argument("-k", default="", help="pages to try; nothing is written then")
     asked = parser.parse_args()
     os.nice(10)  # it takes long, and others work here
-    runs = Runs(asked.keyword)
+    runs = Runs(asked.k)
     found = json.loads(MEASURED.read_text("utf-8")) if MEASURED.exists() else {}
     found["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
     found["machine"] = machine()
@@ -395,12 +370,10 @@ def main() -> None:
     if asked.floor:
         found["floor"] = {"date": found["date"], "rows": runs.floor()}
     found["tried"] = sorted(runs.tried)
-    if asked.keyword:
+    if asked.k:
         return
     if all("unavailable" in row for row in found["releases"]):
-        sys.exit(
-            "No release could be tried, for the reasons above. Nothing is written."
-        )
+        sys.exit("No release could be tried, for the reasons above: nothing written.")
     MEASURED.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     say(f"Wrote {MEASURED.name}. To see its tables on the site: make serve")
 

@@ -1,7 +1,8 @@
-"""The files of the project, and copies of it in which things are tried."""
+"""What the measurements share: copies of the project, and how far they are."""
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -18,3 +19,8 @@ def copy(target: Path) -> list[str]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target / name)
     return names
+
+
+def say(text: str) -> None:
+    """Show how far a measurement is."""
+    print(text, file=sys.stderr, flush=True)

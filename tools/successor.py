@@ -97,11 +97,7 @@ def dead(site: Site) -> Counter:
 
 def built(tree: Path) -> tuple[Site, Site]:
     """Build a copy of the project with MkDocs and with Zensical; return the sites."""
-    uv = [sys.executable, "-m", "uv", "-q"]
-    if not PYTHON.exists():
-        bench.cost_of([*uv, "venv", "--python", sys.executable, PYTHON.parents[1]])
-    install = [*uv, "pip", "install", "--upgrade", "--python", PYTHON, "zensical"]
-    bench.cost_of(install)
+    bench.environment(PYTHON, "--upgrade", "zensical")
     shutil.rmtree(tree, ignore_errors=True)
     project.copy(tree)
     shutil.copytree(hooks.CACHE / "notebooks", tree / ".cache" / "notebooks")
