@@ -59,8 +59,7 @@ def open_page(browser, site):
 
 
 def unfold(page):
-    """Open every folded part of a page, and show what is out of view as if in view."""
-    page.add_style_tag(content="* { content-visibility: visible !important }")
+    """Open every folded part of a page."""
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
 
 

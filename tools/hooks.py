@@ -45,6 +45,10 @@ GATE = ["pages.py", "process.py", "prose.py", "run_page.py", "script.py"]
 PRINTED = '<span class="c1 printed"><span class="prompt">#&gt;</span>'
 SIDE = r'\1 class="side \2">\2<'
 
+# Names, operators, brackets and blanks in code, which have the colour of all code: half
+# of the elements of a page, which a browser would style one by one.
+PLAIN = re.compile('<span class="[nopw]">([^<]*)</span>')
+
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
 
@@ -116,13 +120,14 @@ def on_post_template(output, template_name, config):
 
 
 def readable(html: str) -> str:
-    """Mark what is printed and which side is which; let code in tables break.
+    """Mark what is printed and which side is which; leave out what has no look.
 
     The marked lines look like output and copy as comments. A name that is too long for
     its column on a phone would break anywhere.
     """
-    html = html.replace('<span class="c1">#&gt;', PRINTED)
+    html = PLAIN.sub(r"\1", html).replace('<span class="c1">#&gt;', PRINTED)
     html = re.sub("(<label[^>]*|<th)>(NNX|Linen)<", SIDE, html)
+    html = re.sub(r'(NNX">NNX<.*\n<div class="tabbed-content)"', r'\1 sides"', html)
 
     def cell(found):
         return re.sub("<code>.*?</code>", lambda c: BREAK.sub("<wbr>", c[0]), found[0])
