@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from bs4 import BeautifulSoup
 from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import Files
 from PIL import Image, ImageChops
 
 from tests.conftest import Site
@@ -154,6 +155,18 @@ def test_a_card_is_drawn_once_until_something_changes(tmp_path, monkeypatch):
         monkeypatch.setattr(cards, name, file)
         files.add(cards.drawn(CARD))
     assert len(files) == len(shown) == 4
+
+
+def test_a_build_draws_in_the_colours_of_now(tmp_path, monkeypatch):
+    assert cards.draw(CARD).getpixel((0, 0)) != (1, 2, 3)
+    style = tmp_path / "site.css"
+    found = cards.colour("md-primary-fg-color")
+    style.write_text(cards.STYLE.read_text().replace(found, "#010203"))
+    monkeypatch.setattr(cards, "STYLE", style)
+    monkeypatch.setattr(cards, "KEPT", tmp_path)
+    cards.write_all(Files([]), site_config())
+    assert cards.draw(CARD).getpixel((0, 0)) == (1, 2, 3)
+    cards.ground.cache_clear()  # of a colour that is gone
 
 
 LONG = {"title": "A title that is rather long", "text": "A sentence. " * 10}

@@ -74,6 +74,7 @@ def write_all(files: Files, config: MkDocsConfig) -> dict[str, dict[str, str]]:
       For the address of each page: title, about, address of its card, card in words.
     """
     lessons = {f"course/{one.name}/index.md": one for one in course.lessons(config.nav)}
+    ground.cache_clear()  # `make serve` builds again when logo or colours have changed
     used, heads = set(), {}
     for page in (file.page for file in files.documentation_pages()):
         card = card_of(page, lessons.get(page.file.src_uri), config)
@@ -172,7 +173,6 @@ def stamp(image: Image.Image, at: tuple[int, int], size: int, shadow: str = "") 
         image.paste(shadow or shape.get("fill"), at, mask.resize((size, size)))
 
 
-@functools.cache
 def colour(name: str, scheme: str = ":root") -> str:
     """Return a colour that `site.css` names, in one of its schemes."""
     style = STYLE.read_text("utf-8").partition(f"{scheme} {{")[2]
