@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 import pytest
 from filelock import FileLock
@@ -80,10 +80,10 @@ class Site(NamedTuple):
     folder: Path
     url: str
 
-    @property
-    def path(self) -> str:
-        """The path of home, as all addresses of the site begin."""
-        return urlsplit(self.url).path
+    def file(self, path: str) -> Path:
+        """Return the file that is served at an address relative to `url`."""
+        file = self.folder / unquote(path)
+        return file / "index.html" if file.is_dir() else file
 
     def pages(self) -> list[str]:
         """Return the address of every page, relative to `url`; home is empty."""

@@ -30,8 +30,7 @@ def soups(site):
     """Return address and parsed HTML of every page, that for wrong addresses too."""
     found = {}
     for page in [*site.pages(), "404.html"]:
-        file = site.folder / page
-        html = (file / "index.html" if file.is_dir() else file).read_text("utf-8")
+        html = site.file(page).read_text("utf-8")
         found[site.url + page] = BeautifulSoup(html, "html.parser")
     return found
 
@@ -47,8 +46,7 @@ def broken_links(site):
             url, fragment = urldefrag(urljoin(page, link or page))
             if not url.startswith(site.url):
                 continue
-            file = site.folder / unquote(url.removeprefix(site.url))
-            if not (file / "index.html" if file.is_dir() else file).is_file():
+            if not site.file(url.removeprefix(site.url)).is_file():
                 wrong.append(f"{page}: {link} is not there")
             elif fragment and url in ids and unquote(fragment) not in ids[url]:
                 wrong.append(f"{page}: {link}: no such heading")

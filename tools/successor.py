@@ -13,10 +13,8 @@ from collections import Counter, defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
-from bs4 import BeautifulSoup
-
 from tests.conftest import Site
-from tests.test_site import broken_links
+from tests.test_site import broken_links, soups
 from tools import bench, hooks, project
 from tools.cost import table
 
@@ -54,13 +52,10 @@ KINDS = {
 def contents(site: Site) -> dict[str, Counter]:
     """Return how much of each kind a built site holds, by page and by file."""
     found = {}
-    for page in [*site.pages(), "404.html"]:
-        path = site.folder / page
-        html = (path / "index.html" if path.is_dir() else path).read_text("utf-8")
-        soup = BeautifulSoup(html, "html.parser")
+    for url, soup in soups(site).items():
         held = {kind: len(soup.select(selector)) for kind, selector in KINDS.items()}
         held |= {f"#{tag['id']}": 1 for tag in soup.select(HEADINGS)}
-        found[f"/{page}"] = Counter(held | {"pages": 1})
+        found[f"/{url.removeprefix(site.url)}"] = Counter(held | {"pages": 1})
     for path in site.folder.rglob("*.*"):
         name = path.relative_to(site.folder).as_posix()
         if path.match("search*.json"):  # each has a name and a form of its own
