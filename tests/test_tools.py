@@ -170,11 +170,11 @@ def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):
     record.parent.mkdir(parents=True)
     counts = {"blocks": 2, "outputs": 3, "commands": 0, "versions": {"jax": "1"}}
     record.write_text(json.dumps({"fingerprint": hooks.fingerprint(page), **counts}))
-    assert "| 1 of 1 |" in hooks.figures()
-    assert "warning" not in hooks.figures()
+    assert "| 1 of 1 |" in hooks.figures(*hooks.last_run())
+    assert "warning" not in hooks.figures(*hooks.last_run())
     page.write_text("Other text.")
-    assert "| 0 of 1 |" in hooks.figures()
-    assert "`page.md`" in hooks.figures()
+    assert "| 0 of 1 |" in hooks.figures(*hooks.last_run())
+    assert "`page.md`" in hooks.figures(*hooks.last_run())
 
 
 def test_a_page_changes_with_the_file_that_it_includes(monkeypatch, tmp_path):

@@ -84,12 +84,11 @@ def on_page_markdown(markdown, page, config, files):
 
     In the search all other pages come after the lessons, and last those that list.
     """
-    if "proves" not in page.meta:
-        page.meta["search"] = {"boost": 0.5 if "tags" in page.meta else 0.01}
-    if page.file.src_uri.endswith(".ipynb"):
-        return markdown.rpartition("<style>")[0].rstrip()
     if "proves" in page.meta:
         return f"{page.meta['proves']}\n{{ .proves }}\n\n{proof_of(markdown)}{markdown}"
+    page.meta["search"] = {"boost": 0.5 if "tags" in page.meta else 0.01}
+    if page.file.src_uri.endswith(".ipynb"):
+        return markdown.rpartition("<style>")[0].rstrip()
     return markdown
 
 
@@ -153,10 +152,11 @@ def generate(config) -> None:
     """Write what pages include: map, figures, links to notebooks, pictures, costs."""
     lessons, repository = course.lessons(config["nav"], DOCS), config["repo_url"]
     template = Lesson("_template", 0, "", DOCS / "course" / "_template")
+    records, changed = last_run()
     texts = {
         "course-map.md": course_map(lessons),
-        "figures.md": figures(),
-        "last-run.md": last_run_in_short(lessons),
+        "figures.md": figures(records, changed),
+        "last-run.md": last_run_in_short(records, len(lessons)),
         "proof.md": proof(),
         "install.md": attempts.install(repository),
         **api.texts(config["nav"], CACHE / "generated" / "api" / "names.json"),
@@ -243,10 +243,10 @@ def last_run() -> tuple[list[dict], list[str]]:
     return records, changed
 
 
-def last_run_in_short(lessons: list[Lesson]) -> str:
+def last_run_in_short(records: list[dict], lessons: int) -> str:
     """Return the figures that home shows, as a list in Markdown."""
-    lines = [f"**{len(lessons)}** lessons, each with a problem to attempt"]
-    if records := last_run()[0]:
+    lines = [f"**{lessons}** lessons, each with a problem to attempt"]
+    if records:
         versions = records[0]["versions"]
         lines = [
             f"**{sum(found['blocks'] for found in records):,}** code blocks executed",
@@ -257,9 +257,8 @@ def last_run_in_short(lessons: list[Lesson]) -> str:
     return "The last test run:\n\n" + "".join(f"- {line}\n" for line in lines)
 
 
-def figures() -> str:
+def figures(records: list[dict], changed: list[str]) -> str:
     """Return the figures of the last test run, of pages that have not changed since."""
-    records, changed = last_run()
     versions = records[0]["versions"] if records else {}
     rows = {
         "pages and programs verified": f"{len(records)} of {len(records + changed)}",
