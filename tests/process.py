@@ -1,4 +1,4 @@
-"""Calls a function in a process of its own, which has jax and flax imported already."""
+"""Calls functions in another process, which has jax and flax imported already."""
 
 import contextlib
 import multiprocessing
@@ -35,25 +35,59 @@ def in_process(function: Callable, *args: Any, seconds: float = 300) -> Any:
     Raises:
       RuntimeError: if the process ends without an answer, or takes too long.
     """
-    share(SHARED, OWN)
-    receiver, sender = PROCESSES.Pipe(duplex=False)
-    child = PROCESSES.Process(target=_send, args=(sender, function, args))
-    with patch.dict(os.environ, ENVIRONMENT):  # the server starts with the first child
-        child.start()
-    sender.close()
-    try:
-        if not receiver.poll(seconds):
-            raise RuntimeError(f"no end after {seconds:.0f} s")
-        answer = receiver.recv()
+    with Server(function) as server:
+        return server.call(*args, seconds=seconds)
+
+
+class Server:
+    """A process that calls a function, again and again."""
+
+    def __init__(self, function: Callable, *, daemon: bool = False):
+        """Start it.
+
+        Args:
+          function: what it calls.
+          daemon: whether it ends with this process, and may start no process itself.
+        """
+        self.pipe, other = PROCESSES.Pipe()
+        options = {"args": (other, function), "daemon": daemon}
+        self.process = PROCESSES.Process(target=_serve, **options)
+        with patch.dict(os.environ, ENVIRONMENT):  # the first starts the forkserver
+            self.process.start()
+        other.close()
+
+    def call(self, *args: Any, seconds: float = 300) -> Any:
+        """Return what the function returns there.
+
+        Raises:
+          RuntimeError: if the process ends without an answer, or takes too long.
+        """
+        share(SHARED, OWN)
+        try:
+            self.pipe.send(args)
+            if not self.pipe.poll(seconds):
+                raise RuntimeError(f"no end after {seconds:.0f} s")
+            answer = self.pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode
+            raise RuntimeError(f"the process ended by itself: {code}") from None
         share(OWN, SHARED)
         return answer
-    except EOFError:
-        child.join()
-        raise RuntimeError(f"the process ended by itself: {child.exitcode}") from None
-    finally:
-        child.kill()
-        child.join()
-        receiver.close()
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def __enter__(self):
+        """Return the server, which ends with the block."""
+        return self
+
+    def __exit__(self, *error):
+        """End it."""
+        self.close()
 
 
 def share(source: Path, target: Path) -> None:
@@ -68,5 +102,6 @@ def share(source: Path, target: Path) -> None:
                 (target / file.name).hardlink_to(file)
 
 
-def _send(sender, function, args):
-    sender.send(function(*args))
+def _serve(pipe, function):
+    while True:
+        pipe.send(function(*pipe.recv()))

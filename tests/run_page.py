@@ -19,8 +19,10 @@ import re
 import sys
 import tempfile
 import tokenize
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from tests.pages import (
     ROOT,
@@ -30,9 +32,9 @@ from tests.pages import (
     read_blocks,
     shown_path,
 )
-from tests.process import in_process
+from tests.process import Server, in_process
 from tests.prose import unproven
-from tests.script import run_script
+from tests.script import Execution, run_script, run_shared
 from tools.hooks import fingerprint, record_of
 
 VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
@@ -116,24 +118,52 @@ def same_program(block: Block, text: str, line: int) -> None:
     )
 
 
-def execute(script: str) -> tuple[dict[int, str], list[int], str | None]:
-    """Return what `tests.script.run_script` says of a script, run in an empty folder.
+def execute_alone(script: str) -> Execution:
+    """Return what `tests.script.run_script` says of a script in a process of its own.
 
     A process that ends without an answer, or not in time, is an error like others.
     """
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        tempfile.NamedTemporaryFile("r") as begun,
-    ):
-        Path(folder, "page.py").write_text(script, "utf-8")
+    with written(script) as (folder, begun):
         try:
             return in_process(run_script, folder, str(ROOT), begun.name)
         except RuntimeError as error:
             return {}, [], f"{error} (line {begun.read().strip()})"
 
 
-def run_blocks(blocks: list[Block]) -> Result:
+def execute(script: str) -> Execution:
+    """Return the same, from the process that scripts share where that can be trusted."""
+    global shared
+    with written(script) as (folder, begun):
+        shared = shared or Server(run_shared, daemon=True)
+        try:
+            found = shared.call(folder, str(ROOT), begun.name)
+        except RuntimeError:  # it has left something behind, or hangs, or has ended
+            shared, found = shared.close(), None
+    return found or execute_alone(script)
+
+
+shared: Server | None = None
+# A page that only shows other outputs, or has another text, is the same script.
+remembered = functools.lru_cache(maxsize=64)(execute)
+
+
+@contextlib.contextmanager
+def written(script: str) -> Iterator[tuple[str, IO]]:
+    """Write a script into an empty folder; yield it, and a file for `run_script`."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.NamedTemporaryFile("r") as begun,
+    ):
+        Path(folder, "page.py").write_text(script, "utf-8")
+        yield folder, begun
+
+
+def run_blocks(blocks: list[Block], execute: Callable) -> Result:
     """Run the blocks as one script, to which the outputs that they show do not belong.
+
+    Args:
+      blocks: of one page.
+      execute: what to run the script with: `execute`, or `execute_alone`.
 
     Raises:
       PageError: if the page cannot be run or shown.
@@ -175,14 +205,28 @@ def run_blocks(blocks: list[Block]) -> Result:
     )
 
 
-def run_page(path: Path) -> tuple[list[Block], Result]:
+def run_page(path: Path, execute: Callable = execute) -> tuple[list[Block], Result]:
     """Return the blocks of a page and what running them found."""
     blocks = []
     try:
         blocks = read_blocks(path)
-        return blocks, run_blocks(blocks) if blocks else Result()
+        return blocks, run_blocks(blocks, execute) if blocks else Result()
     except PageError as error:
         return blocks, Result(error=str(error))
+
+
+def judge(
+    path: Path, execute: Callable = execute
+) -> tuple[list[Block], Result, list[str]]:
+    """Return the blocks of a page, what running them found, and what is wrong.
+
+    What is wrong with a page is what is wrong when it runs in a process of its own.
+    """
+    blocks, result = run_page(path, execute)
+    if wrong := differences(path, blocks, result):
+        blocks, result = run_page(path, execute_alone)
+        wrong = differences(path, blocks, result)
+    return blocks, result, wrong
 
 
 def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:

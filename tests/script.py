@@ -6,6 +6,7 @@ writes: `print`, a logger, a subprocess, a thread.
 
 import ast
 import atexit
+import contextlib
 import gc
 import os
 import sys
@@ -14,12 +15,15 @@ import threading
 import traceback
 import types
 import warnings
+from collections.abc import Callable
 from importlib.abc import Loader
 from pathlib import Path
 
 from pytest_examples import CodeExample
 from pytest_examples.config import ExamplesConfig
 from pytest_examples.run_code import run_code
+
+from tests.world import World, runs_alone
 
 
 class UnsoundError(Exception):
@@ -80,6 +84,10 @@ class Executed:
         self.lines.add(line)
         return sys.monitoring.DISABLE  # once is enough
 
+    def close(self):
+        """Let the next script be watched."""
+        sys.monitoring.free_tool_id(self.tool)
+
     def watch(self, code):
         """Return the code, watched together with the functions defined in it."""
         line = sys.monitoring.events.LINE
@@ -115,9 +123,16 @@ def header_end(node: ast.stmt) -> int:
 class StatementLoader(Loader):
     """Loads a script statement by statement and notes what each of them prints."""
 
-    def __init__(self, source: str, path: str, begun: str):
-        self.source, self.path = source, path
-        self.begun = os.open(begun, os.O_WRONLY)
+    def __init__(self, source: str, path: str, begun: str, end: Callable):
+        """Note what to run.
+
+        Args:
+          source: the script.
+          path: where it lies.
+          begun: a file that tells which statement began last, by its line.
+          end: called with the module after the last statement: nothing may print then.
+        """
+        self.source, self.path, self.begun, self.end = source, path, begun, end
         self.printed: dict[int, str] = {}
         self.never_run: list[int] = []
 
@@ -130,10 +145,11 @@ class StatementLoader(Loader):
         future = whole.co_flags & 0x1FF0000  # `from __future__` holds for all of it
         tree, executed = ast.parse(self.source), Executed()
         streams, statement = Streams(), None
+        begun = os.open(self.begun, os.O_WRONLY)
         try:
             for statement in tree.body:
                 # Should the statement end the process, this tells which it was.
-                os.pwrite(self.begun, b"%8d" % statement.lineno, 0)
+                os.pwrite(begun, b"%8d" % statement.lineno, 0)
                 piece = ast.Module([statement], [])
                 code = compile(piece, self.path, "exec", future, True)
                 exec(executed.watch(code), module.__dict__)
@@ -142,7 +158,7 @@ class StatementLoader(Loader):
                 text = streams.take()
                 last = statement.end_lineno
                 self.printed[last] = self.printed.get(last, "") + text
-            end_process(module)
+            self.end(module)
             self.never_run = executed.missing(tree)
             if late := streams.take():
                 raise UnsoundError(
@@ -157,19 +173,37 @@ class StatementLoader(Loader):
             raise UnsoundError(
                 f"the script ends itself by {name}: {error} (line {statement.lineno})"
             ) from error
+        finally:
+            executed.close()
+            os.close(begun)
+
+
+def forget(module) -> None:
+    """Forget the names of a script: what nothing else holds ends now."""
+    module.__dict__.clear()
+    gc.collect()
 
 
 def end_process(module) -> None:
     """Do what Python does at the end of a script: nothing may be left to print."""
     threading._shutdown()
     atexit._run_exitfuncs()
-    module.__dict__.clear()
-    gc.collect()
+    forget(module)
 
 
-def run_script(
-    folder: str, root: str, begun: str
-) -> tuple[dict[int, str], list[int], str | None]:
+def leave_project(root: str) -> None:
+    """Let scripts see nothing of the project, whose modules stay in use here."""
+    warnings.simplefilter("always")  # as for a reader, and stderr has to stay empty
+    sys.path[:] = [path for path in sys.path if path not in ("", root)]
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("tests", "tools"):
+            del sys.modules[name]
+
+
+Execution = tuple[dict[int, str], list[int], str | None]
+
+
+def run_script(folder: str, root: str, begun: str) -> Execution:
     """Return what each last line of a statement printed, what never ran, what failed.
 
     The script is `page.py` in `folder`, which is empty otherwise. It does not see the
@@ -177,15 +211,16 @@ def run_script(
     Each warning goes to stderr, as it does for a reader, and stderr has to stay empty:
     nothing deprecated is taught.
     """
-    warnings.simplefilter("always")
-    sys.path[:] = [folder, *(path for path in sys.path if path not in ("", root))]
-    for name in list(sys.modules):
-        if name.partition(".")[0] in ("tests", "tools"):
-            del sys.modules[name]
-    os.chdir(folder)
-    path = Path(folder, "page.py")
+    leave_project(root)
+    return execute(Path(folder, "page.py"), begun, end_process)
+
+
+def execute(path: Path, begun: str, end: Callable) -> Execution:
+    """Return what `run_script` does, of a script that is ended by `end`."""
+    sys.path.insert(0, str(path.parent))
+    os.chdir(path.parent)
     source = path.read_text("utf-8")
-    loader = StatementLoader(source, str(path), begun)
+    loader = StatementLoader(source, str(path), begun, end)
     try:
         run_code(
             example=CodeExample.create(source, path=path),
@@ -207,6 +242,49 @@ def run_script(
         shown = traceback.format_exception(error.with_traceback(frames))
         return {}, [], "".join(shown)
     return loader.printed, loader.never_run, None
+
+
+shared: World | None = None  # of the process in which scripts run after each other
+
+
+def run_shared(folder: str, root: str, begun: str) -> Execution | None:
+    """Return what `run_script` does, or None if the script has to run alone.
+
+    A script may run in a process that others have used, as long as it finds the process
+    as it was, and leaves it so. If it does not, what it has found counts for nothing.
+    """
+    global shared
+    path = Path(folder, "page.py")
+    source = path.read_text("utf-8")
+    if shared is None:
+        leave_project(root)
+        warm_up()
+        shared = World()
+    with contextlib.suppress(SyntaxError):
+        if runs_alone(source) or shared.shows(ast.parse(source)):
+            return None
+    home, main = Path.cwd(), sys.modules["__main__"]
+    streams = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+    found = execute(path, begun, forget)
+    sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__ = streams
+    os.chdir(home)
+    sys.modules["__main__"] = main
+    sys.path.remove(folder)
+    gc.collect()
+    if shared.changes():
+        os._exit(0)  # nothing may follow here
+    gc.freeze()
+    return found
+
+
+def warm_up() -> None:
+    """Do what the first script would do: start JAX, and write where scripts write."""
+    Streams()
+    import jax
+
+    with tempfile.TemporaryDirectory():
+        jax.jit(lambda x: x + 1)(jax.numpy.zeros(2)).block_until_ready()
+    gc.collect()
 
 
 # Each page ends with a collection, which need not look at what was imported before it.

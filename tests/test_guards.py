@@ -12,7 +12,7 @@ from tests.damages import IDLE, UNSEEN, UNSHOWN, UNSOUND, UNTRUE
 from tests.pages import ROOT, PageError, all_pages, read_blocks
 from tests.process import in_process
 from tests.right import BLOCKS, PLACES
-from tests.run_page import differences, run_page
+from tests.run_page import judge
 from tools import hooks
 
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -28,7 +28,7 @@ def write(folder, *blocks, name="page.md"):
 
 def wrong(path):
     """Return what the doc-tests say of a page."""
-    return "\n".join(differences(path, *run_page(path)))
+    return "\n".join(judge(path)[2])
 
 
 def test_a_good_page_passes(tmp_path):

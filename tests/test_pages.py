@@ -12,11 +12,11 @@ import pytest
 
 from tests.pages import ROOT, all_pages, read_blocks, shown_path
 from tests.run_page import (
-    differences,
     is_verified,
+    judge,
     output_lines,
     record,
-    run_page,
+    remembered,
 )
 
 PAGES = all_pages()
@@ -30,14 +30,14 @@ def test_page(path, eval_example, record_property):
     if not rerun and is_verified(path):
         record_property("unchanged", shown_path(path))
         return
-    blocks, result = run_page(path)
+    blocks, result, wrong = judge(path, remembered)
     if eval_example.update_examples:
         for block, rendered in zip(blocks, result.rendered, strict=False):
             if rendered != block.source and block.snippet is None:
                 block.example.source = block.source = rendered
                 block.example.test_id = str(path)
                 eval_example.to_update.append(block.example)
-    if wrong := differences(path, blocks, result):
+    if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
     if not eval_example.update_examples:
         record(path, blocks, result)

@@ -3,7 +3,6 @@
 The run ends with a table: kind of damage, tried, caught.
 """
 
-import functools
 import re
 
 import pytest
@@ -15,9 +14,6 @@ PAGES = all_pages()
 MARKDOWN = [path for path in PAGES if path.suffix == ".md"]
 PROGRAMS = [p for p in PAGES if "```python" in p.read_text() or p.suffix == ".py"]
 TRIES = 1  # digits of the code to change on each page
-
-# A program runs once: a page that only shows other outputs is the same program.
-execute = functools.cache(run_page.execute)
 
 
 @pytest.fixture
@@ -32,17 +28,11 @@ def proof(record_property):
     return proof
 
 
-@pytest.fixture
-def said(monkeypatch):
-    """Return a function that returns what is said of a page, by line."""
-    monkeypatch.setattr(run_page, "execute", execute)
-
-    def said(path):
-        blocks, result = run_page.run_page(path)
-        found = run_page.differences(path, blocks, result)
-        return blocks, {line_of(text): text for text in found}
-
-    return said
+def said(path):
+    """Return the blocks of a page, and what is said of it, by line."""
+    blocks, result = run_page.run_page(path, run_page.remembered)
+    found = run_page.differences(path, blocks, result)
+    return blocks, {line_of(text): text for text in found}
 
 
 def line_of(message):
@@ -78,7 +68,7 @@ def test_code_that_nobody_runs_is_refused(path, tmp_path, proof):
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
-def test_what_a_page_says_and_does_not_print_is_seen(path, tmp_path, proof, said):
+def test_what_a_page_says_and_does_not_print_is_seen(path, tmp_path, proof):
     copy = tmp_path / path.name
     for kind, mutation in damages.MUTATIONS.items():
         caught = {}
@@ -97,7 +87,7 @@ def test_what_a_page_says_and_does_not_print_is_seen(path, tmp_path, proof, said
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
-def test_what_a_new_block_says_and_does_not_print_is_seen(path, tmp_path, proof, said):
+def test_what_a_new_block_says_and_does_not_print_is_seen(path, tmp_path, proof):
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())
     untrue = {name: block for name, (block, _) in damages.UNTRUE.items()}
@@ -110,7 +100,7 @@ def test_what_a_new_block_says_and_does_not_print_is_seen(path, tmp_path, proof,
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
-def test_a_block_that_ends_badly_is_seen(path, tmp_path, proof, said):
+def test_a_block_that_ends_badly_is_seen(path, tmp_path, proof):
     copy, caught = tmp_path / path.name, {}
     ending = {**damages.UNSHOWN, **damages.UNSOUND}
     late = damages.LATE[PROGRAMS.index(path) % len(damages.LATE)]  # runs all: take one
@@ -123,7 +113,7 @@ def test_a_block_that_ends_badly_is_seen(path, tmp_path, proof, said):
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
-def test_most_digits_of_the_code_matter(path, tmp_path, record_property, said):
+def test_most_digits_of_the_code_matter(path, tmp_path, record_property):
     copy = tmp_path / path.name
     for seed in range(TRIES):
         damages.change_code(path, copy, seed)

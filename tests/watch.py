@@ -1,7 +1,6 @@
 """Runs the page that you save, and says what is wrong with it: `make watch`."""
 
 import contextlib
-import functools
 import time
 from pathlib import Path
 
@@ -26,8 +25,7 @@ def pages_of(saved: list[Path]) -> list[Path]:
 def verdict(page: Path) -> str:
     """Return what a run of a page finds: what is wrong, or how much is true."""
     start = time.monotonic()
-    blocks, result = run_page.run_page(page)
-    wrong = run_page.differences(page, blocks, result)
+    blocks, result, wrong = run_page.judge(page, run_page.remembered)
     seconds = time.monotonic() - start
     if wrong:
         return "\n".join(wrong) + f"\n{shown_path(page)}: not true, in {seconds:.1f} s"
@@ -40,9 +38,8 @@ def verdict(page: Path) -> str:
 
 def main() -> None:
     """Watch until Ctrl-C. A page whose code is the same is compared, not run."""
-    run_page.execute = functools.lru_cache(maxsize=64)(run_page.execute)
     hooks.generate(site_config())
-    run_page.execute("")  # from now on, each page starts with jax and flax imported
+    run_page.execute("")  # from now on, jax and flax are imported
     saves = watchfiles.watch(
         hooks.DOCS,
         hooks.EXAMPLES,
