@@ -22,6 +22,8 @@ import tokenize
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.axes import UNSEEN
+from tests.comments import claims
 from tests.pages import (
     ROOT,
     Block,
@@ -32,7 +34,7 @@ from tests.pages import (
 )
 from tests.process import in_process
 from tests.prose import unproven
-from tests.script import run_script
+from tests.script import IDLE, run_script
 from tools.hooks import fingerprint, record_of
 
 VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
@@ -54,8 +56,8 @@ class Result:
     """Each block's source with the outputs that were printed."""
     outputs: int = 0
     """How many output lines were printed."""
-    idle: list[str] = dataclasses.field(default_factory=list)
-    """The places of statements that never ran."""
+    found: list[str] = dataclasses.field(default_factory=list)
+    """What is wrong with its lines: place and reason."""
     error: str | None = None
     """Why the page cannot be run or shown; the other fields are empty then."""
 
@@ -116,7 +118,7 @@ def same_program(block: Block, text: str, line: int) -> None:
     )
 
 
-def execute(script: str) -> tuple[dict[int, str], list[int], str | None]:
+def execute(script: str) -> tuple[dict[int, str], list[tuple[int, str]], str | None]:
     """Return what `tests.script.run_script` says of a script, run in an empty folder.
 
     A process that ends without an answer, or not in time, is an error like others.
@@ -152,7 +154,7 @@ def run_blocks(blocks: list[Block]) -> Result:
         block, number = places[int(match[1]) - 1]
         return block.place_of(number)
 
-    printed, never_run, error = execute("\n".join(script))
+    printed, found, error = execute("\n".join(script))
     if error:
         error = re.sub(r'(?<=File )"[^"]*page\.py", line (\d+)', on_page, error)
         error = re.sub(r"[^\s\"]*/page\.py:(\d+)", on_page, error)
@@ -166,13 +168,13 @@ def run_blocks(blocks: list[Block]) -> Result:
             if places[at - 1][0] is block
         }
         rendered.append(with_outputs(block, stale, own))
-    idle = [places[at - 1] for at in never_run]
-    return Result(
-        rendered,
-        sum(text.count("\n") for text in printed.values()),
+    wrong = []
+    for at, why in found:
+        block, number = places[at - 1]
         # A check, which a page includes, has a branch for every mistake.
-        [block.place_of(number) for block, number in idle if not block.snippet],
-    )
+        if not (block.snippet and why in (IDLE, UNSEEN)):
+            wrong.append(f"{block.place_of(number)}: {why}")
+    return Result(rendered, sum(t.count("\n") for t in printed.values()), wrong)
 
 
 def run_page(path: Path) -> tuple[list[Block], Result]:
@@ -201,10 +203,10 @@ def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:
                     f"  shown: {' | '.join(shown[at:end]) or 'nothing'}\n"
                     f"  got:   {' | '.join(got[start:stop]) or 'nothing'}"
                 )
-    found += [
-        f"{place}: this line never runs: take it out, or show it run"
-        for place in result.idle
-    ]
+    found += result.found
+    for block in blocks:
+        for line, why in claims(block, output_lines(block)):
+            found.append(f"{block.place_of(line)}: {why}")
     return found + unproven(path, blocks)
 
 
