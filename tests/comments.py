@@ -43,6 +43,14 @@ BRACKETS = (
     "in a comment, brackets are for axes behind the statement that makes the value, "
     "such as x[batch, 3]"
 )
+UNSHOWN = 'no output below this comment shows "{}": print it, or take it out'
+
+
+def code_of(block: Block) -> str:
+    """Return the source of a block, with the text cells of a program left blank."""
+    if block.example.path.suffix != ".py":
+        return block.source
+    return CELL.sub(lambda cell: re.sub(".", " ", cell[0]), block.source)
 
 
 def claims(block: Block, outputs: set[int]) -> Iterator[tuple[int, str]]:
@@ -53,9 +61,7 @@ def claims(block: Block, outputs: set[int]) -> Iterator[tuple[int, str]]:
         about answers that others give.
       outputs: the numbers of its lines that show an output.
     """
-    source = block.source
-    if block.example.path.suffix == ".py":
-        source = CELL.sub(lambda cell: re.sub(".", " ", cell[0]), source)
+    source = code_of(block)
     lines, tree = source.split("\n"), ast.parse(source)
     below, sure = following(lines, outputs), endings(tree)
     for token in comments(source):
@@ -64,19 +70,15 @@ def claims(block: Block, outputs: set[int]) -> Iterator[tuple[int, str]]:
         rest = CLAIM.sub("", text)
         if "[" in rest or (rest != text and not behind):
             yield line, BRACKETS
+            continue
         code = ast.unparse(node) if node else ""
-        printed = below[line]
-        found = unshown(rest, code, printed)
-        if not (printed and {line, node.lineno if node else 0} & sure):
+        found = unshown(rest, code, below[line])
+        if not (below[line] and {line, node.lineno if node else 0} & sure):
             found += [word[0] for word in ENDS.finditer(rest)]
-        if not (printed or block.snippet):
+        if not (below[line] or block.snippet):
             found += [word[0] for word in OUTCOME.finditer(rest)]
-        for what in found[:1]:
-            yield (
-                line,
-                f'no output below this comment shows "{what}": '
-                "print it, or take it out",
-            )
+        if found:
+            yield line, UNSHOWN.format(found[0])
 
 
 def unshown(text: str, code: str, printed: str) -> list[str]:
