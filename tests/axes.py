@@ -18,6 +18,7 @@ from typing import Any
 
 AXIS = r"(?:[^\W\d]\w*|\d+|\.{3})"
 CLAIM = re.compile(rf"(?<![\w\].])(\w[\w.]*)?\[({AXIS}(?:, {AXIS})*)\]")
+BARE = {"__builtins__": {}}
 UNSEEN = "no value has shown these axes: put them behind the statement that makes it"
 
 
@@ -42,24 +43,29 @@ class Claim:
     seen: bool = False
     """Whether it has been compared with a value."""
 
-    def objection(self, shape: Any, sizes: dict[str, int]) -> str | None:
-        """Return why a shape is not as claimed, if it is not.
+    def objection(self, shape: Any, known: dict[str, tuple[int, "Claim"]]) -> str:
+        """Return why a shape is not as claimed, empty if it is.
 
-        Axes of one name have one size: `sizes` holds those that are known, and learns.
+        Axes of one name have one size: it is `known`, with the claim that had it first.
+        That one may have another size the next time, as in a loop.
         """
+        has = f"{self.text} has shape {shape}"
         if not isinstance(shape, tuple):
             return f"{self.text} has no shape"
         at = self.axes.index("...") if "..." in self.axes else len(self.axes)
         names, some = self.axes[:at] + self.axes[at + 1 :], at < len(self.axes)
         if len(shape) < len(names) or (len(shape) > len(names) and not some):
-            return f"{self.text} has shape {shape}"
+            return has
+        for name in [name for name, (_, first) in known.items() if first is self]:
+            del known[name]
         fixed = shape[:at] + shape[len(shape) - len(names) + at :]
         for name, size in zip(names, fixed, strict=True):
-            known = int(name) if name.isdigit() else sizes.setdefault(name, size)
-            if size != known:
-                why = "" if name.isdigit() else f", and {name} was {known} before"
-                return f"{self.text} has shape {shape}{why}"
-        return None
+            if name.isdigit():
+                if size != int(name):
+                    return has
+            elif known.setdefault(name, (size, self))[0] != size:
+                return f"{has}, and {name} is {known[name][0]} elsewhere"
+        return ""
 
 
 def comments(source: str) -> Iterator[tokenize.TokenInfo]:
@@ -118,8 +124,8 @@ class Axes:
         self.free = list(self.claims)
         self.of: dict[CodeType, list[Claim]] = {}
         # Of each frame: the claims of the statement that runs, the sizes that it knows.
-        self.frames: dict[int, tuple[list[Claim], dict[str, int]]] = {}
-        self.page: dict[str, int] = {}  # the sizes that the module knows
+        self.frames: dict[int, tuple[list[Claim], dict]] = {}
+        self.page: dict[str, tuple[int, Claim]] = {}  # the sizes that the module knows
         self.wrong: dict[int, str] = {}
 
     def adopt(self, code: CodeType) -> bool:
@@ -171,10 +177,11 @@ class Axes:
     def compare(self, one: Claim, frame: FrameType, value: Any = None) -> None:
         """Note what is wrong with a claim, given the value that is returned, if any."""
         one.seen = True
+        names = BARE if one.when == "return" else frame.f_globals
         with contextlib.suppress(Exception):  # a name without a value has no shape
-            value = eval(one.value, frame.f_globals, frame.f_locals)
-        shape, sizes = getattr(value, "shape", None), self.frames[id(frame)][1]
-        if why := one.objection(shape, sizes):
+            value = eval(one.value, names, frame.f_locals)
+        _, known = self.frames[id(frame)]
+        if why := one.objection(getattr(value, "shape", None), known):
             self.wrong.setdefault(one.line, why)
 
     def findings(self) -> list[tuple[int, str]]:

@@ -62,8 +62,8 @@ def claims(block: Block, outputs: set[int]) -> Iterator[tuple[int, str]]:
       outputs: the numbers of its lines that show an output.
     """
     source = code_of(block)
-    lines, tree = source.split("\n"), ast.parse(source)
-    below, sure = following(lines, outputs), endings(tree)
+    tree, below = ast.parse(source), following(block.source.split("\n"), outputs)
+    sure = endings(tree)
     for token in comments(source):
         line, text = token.start[0], re.sub(r"`|\(\d+\)!", "", token.string)
         node, behind = statement(tree, line)
@@ -95,10 +95,15 @@ def unshown(text: str, code: str, printed: str) -> list[str]:
 
 
 def following(lines: list[str], outputs: set[int]) -> list[str]:
-    """Return, for each line number, the outputs that come next and touch each other."""
+    """Return, for each line number, the outputs that come next, in the same cell.
+
+    They touch each other: what is further below is about something else.
+    """
     below, texts = "", [""] * (len(lines) + 1)
     for number in range(len(lines), 0, -1):
         texts[number] = below
+        if lines[number - 1].startswith("# %%"):
+            below = ""
         if number in outputs:
             below = lines[number - 1] + "\n" + (below if number + 1 in outputs else "")
     return texts

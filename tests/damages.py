@@ -202,12 +202,12 @@ CLAIMED = {
     ),
     "two sizes of one name": (
         "import numpy as np\n\nx = np.ones((2, 3))  # x[..., side, side]\n",
-        "side was 2",
+        "side is 2 elsewhere",
     ),
     "another size than before": (
         "import numpy as np\n\nx = np.ones(2)  # x[items]\n"
         "y = np.ones(3)  # y[items]\n",
-        "items was 2",
+        "items is 2 elsewhere",
     ),
     "axes of a number": ("x = 1  # x[rows]\n", "has no shape"),
     "axes of nothing": ("x = 1  # no_such_name[rows]\n", "has no shape"),
@@ -241,7 +241,7 @@ CLAIMED = {
     ),
     "axes in a loop": (
         "import numpy as np\n\nfor x in (np.ones(1), np.ones((1, 1))):\n"
-        "    y = 2 * x  # y[rows]\n",
+        "    y = 2 * x  # y[places]\n",
         "has shape (1, 1)",
     ),
     "axes of a loop": (

@@ -103,7 +103,8 @@ BLOCKS = {
         "x, y = jnp.ones((4, 2)), 1  # its axes: x[batch, inputs]\n"
         "parts = {}\nparts['y'] = model(x)  # [..., outputs]\n"
         "print(model(x).shape)  # x[..., 2]\n#> (4, 3)\n"
-        "for row in x:  # row[inputs]\n    last = 2 * row  # last[2]\n"
+        "for n in (1, 2):\n    x, y = jnp.ones(n), jnp.ones(n)  # x[size], y[size]\n"
+        "for row in jnp.ones((4, 2)):  # row[inputs]\n    last = 2 * row  # last[2]\n"
     ),
     "axes in functions": (
         f"{NNX}@jax.jit\ndef double(x):  # x[length], gives [length]\n"

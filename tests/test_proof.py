@@ -100,7 +100,9 @@ def test_what_a_page_says_and_does_not_print_is_seen(path, tmp_path, proof, said
 def test_what_a_new_block_says_and_does_not_print_is_seen(path, tmp_path, proof, said):
     copy = tmp_path / path.name
     changed = damages.change_comments(path, copy)
-    claimed = [(add_block(copy, b), why) for b, why in damages.CLAIMED.values()]
+    cell = "# %%\n" if path.suffix == ".py" else ""
+    claims = damages.CLAIMED.values()
+    claimed = [(add_block(copy, cell + block), why) for block, why in claims]
     untrue = {name: block for name, (block, _) in damages.UNTRUE.items()}
     lines = {n: add_block(copy, b) for n, b in {**damages.IDLE, **untrue}.items()}
     found = said(copy)[1]
