@@ -26,7 +26,7 @@ RESULT = re.compile(
 ENDS = re.compile(
     r"\b(?:rais(?:es?|ed|ing)|throws?|fail(?:s|ed|ing|ures?)?|warn(?:s|ed|ings?)?"
     r"|errors?|crash(?:es|ed)?|refuse[sd]?|reject(?:s|ed)?|deprecated|illegal"
-    r"|forbidden)\b",
+    r"|forbidden|cannot|can.t|impossible)\b",
     re.I,
 )
 # Words for what comes out.
@@ -66,7 +66,8 @@ def claims(block: Block, outputs: set[int]) -> Iterator[tuple[int, str]]:
     sure = endings(tree)
     for token in comments(source):
         line, text = token.start[0], re.sub(r"`|\(\d+\)!", "", token.string)
-        node, behind = statement(tree, line)
+        alone = not token.line[: token.start[1]].strip()
+        node, behind = statement(tree, line, alone)
         rest = CLAIM.sub("", text)
         if "[" in rest or (rest != text and not behind):
             yield line, BRACKETS
@@ -109,16 +110,18 @@ def following(lines: list[str], outputs: set[int]) -> list[str]:
     return texts
 
 
-def statement(tree: ast.Module, line: int) -> tuple[ast.stmt | None, bool]:
+def statement(tree: ast.Module, line: int, alone: bool) -> tuple[ast.stmt | None, bool]:
     """Return the statement that a comment is about, and whether it stands behind it.
 
-    One on a line of its own is about the next statement.
+    One that has a line for itself is about the statement around it, or the next one.
     """
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
     own = [node for node in nodes if node.lineno <= line <= header_end(node)]
+    if alone:
+        own = [node for node in own if not hasattr(node, "body")]
     after = [node for node in nodes if node.lineno > line]
     first = min(after, key=lambda node: node.lineno, default=None)
-    return (own[-1], True) if own else (first, False)
+    return (own[-1], not alone) if own else (first, False)
 
 
 def endings(tree: ast.Module) -> set[int]:

@@ -184,6 +184,11 @@ CLAIMED = {
         "import numpy as np\n\n# x[rows]\nx = np.ones(2)\n",
         "brackets are for axes",
     ),
+    "axes at the top of a function": (
+        "import numpy as np\n\n\ndef f(x):\n    # x[rows]\n    return x\n\n\n"
+        "_ = f(np.ones((2, 3)))\n",
+        "brackets are for axes",
+    ),
     "axes missing": (
         "import numpy as np\n\nx = np.ones((2, 3))  # x[rows]\n",
         "has shape (2, 3)",
