@@ -26,7 +26,7 @@ from flax import nnx
 from sklearn.datasets import load_diabetes
 
 x, y = load_diabetes(return_X_y=True)
-train = slice(0, 354)  # four of five patients; the others stay unseen
+train = slice(0, 354)  # the other patients stay unseen
 x = jnp.array((x - x[train].mean(axis=0)) / x[train].std(axis=0))
 y = jnp.array((y - y[train].mean()) / y[train].std())
 x_train, x_test = x[train], x[354:]  # x[batch, features]

@@ -13,6 +13,8 @@ import tokenize
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.axes import CLAIM, comments
+from tests.comments import code_of
 from tests.pages import read_blocks
 from tests.prose import numbers, sections
 from tests.run_page import output_lines
@@ -134,6 +136,132 @@ IDLE = {
     "another name": 'if __name__ == "main":\n    undefined()\n',
     "an empty loop": "for i in []:\n    undefined()\n",
     "after a return": "def f():\n    return 1\n    undefined()\n\n\nf()\n",
+}
+
+# Comments that a reader takes for true, and that no output shows.
+CLAIMED = {
+    "an error": ("x = 1  # raises ValueError\n", "ValueError"),
+    "another error": (
+        "try:\n    [].pop()  # ValueError\nexcept IndexError as error:\n"
+        "    print(type(error).__name__)\n#> IndexError\n",
+        "ValueError",
+    ),
+    "an error without a name": ("x = 1  # fails\nprint(x)\n#> 1\n", "fails"),
+    "an error of another line": (
+        "try:\n    x = 1  # fails\n    [].pop()\nexcept IndexError as error:\n"
+        "    print(error)\n#> pop from empty list\n",
+        "fails",
+    ),
+    "a warning": ("x = 1  # warns, it is deprecated\n", "warns"),
+    "a shape": ("y = (2, 3)\nsize = (3, 2)\n# y is (3, 2)\n", "(3, 2)"),
+    "a shape of its statement": ("y = (3, 2)[::-1]  # y is (3, 2)\n", "(3, 2)"),
+    "a shape above": (
+        "print((3, 2))\n#> (3, 2)\ny = (2, 3)  # (3, 2) once more\nprint(y)\n"
+        "#> (2, 3)\n",
+        "(3, 2)",
+    ),
+    "a shape further below": (
+        "# y is (3, 2)\ny = (2, 3)\nprint(y)\n#> (2, 3)\nprint((3, 2))\n#> (3, 2)\n",
+        "(3, 2)",
+    ),
+    "a product": ("y = (2, 3)  # 3 x 2\n", "3 x 2"),
+    "a dtype": (
+        "import numpy as np\n\nx = np.ones(2, np.int8)  # in float16\nprint(x.dtype)\n"
+        "#> int8\n",
+        "float16",
+    ),
+    "a dtype of its statement": (
+        "import numpy as np\n\nx = np.ones(2, np.int8) * 1.0  # x is int8\n",
+        "int8",
+    ),
+    "a truth value": ("x = 1 > 2  # so x is True\nprint(x)\n#> False\n", "True"),
+    "a number": ("x = 2 * 3\nprint(x)  # not 7\n#> 6\n", "7"),
+    "a number in words": ("x = [1, 2]  # seven of them\n", "seven"),
+    "a number of its statement": ("x = 4 / 2  # x is 4\n", "4"),
+    "an outcome": ("x = [1]\ny = x  # the same list\n", "same"),
+    "brackets": ("x = [2, 2]  # x is [1, -1]\n", "brackets are for axes"),
+    "axes above a statement": (
+        "import numpy as np\n\n# x[rows]\nx = np.ones(2)\n",
+        "brackets are for axes",
+    ),
+    "axes at the top of a function": (
+        "import numpy as np\n\n\ndef f(x):\n    # x[rows]\n    return x\n\n\n"
+        "_ = f(np.ones((2, 3)))\n",
+        "brackets are for axes",
+    ),
+    "axes missing": (
+        "import numpy as np\n\nx = np.ones((2, 3))  # x[rows]\n",
+        "has shape (2, 3)",
+    ),
+    "axes too many": (
+        "import numpy as np\n\nx = np.ones(2)  # [rows, columns]\n",
+        "has shape (2,)",
+    ),
+    "fewer than at least": (
+        "import numpy as np\n\nx = np.ones(2)  # x[rows, ..., columns]\n",
+        "has shape (2,)",
+    ),
+    "an axis of another size": (
+        "import numpy as np\n\nx = np.ones((2, 3))  # x[rows, 2]\n",
+        "has shape (2, 3)",
+    ),
+    "two sizes of one name": (
+        "import numpy as np\n\nx = np.ones((2, 3))  # x[..., side, side]\n",
+        "side is 2 beside it",
+    ),
+    "another size than beside it": (
+        "import numpy as np\n\n\ndef f(x, y):  # x[items], y[items]\n"
+        "    return x, y\n\n\n_ = f(np.ones(2), np.ones(3))\n",
+        "items is 2 beside it",
+    ),
+    "axes of a number": ("x = 1  # x[rows]\n", "has no shape"),
+    "axes of nothing": ("x = 1  # no_such_name[rows]\n", "has no shape"),
+    "axes of what nobody keeps": ("print(1)  # [rows]\n#> 1\n", "has no shape"),
+    "axes that never come": (
+        "def f():  # gives [rows]\n    [].pop()\n\n\ntry:\n    f()\n"
+        "except IndexError as error:\n    print(error)\n#> pop from empty list\n",
+        "no value has shown",
+    ),
+    "axes of an argument": (
+        "import numpy as np\n\n\ndef f(x):  # x[rows, columns]\n    return x\n\n\n"
+        "_ = f(np.ones((1, 2)))\n_ = f(np.ones(2))\n",
+        "has shape (2,)",
+    ),
+    "axes that a function gives": (
+        "import numpy as np\n\n\n@np.vectorize\ndef f(x):  # gives [rows]\n"
+        "    return x\n\n\n_ = f(np.ones(2))\n",
+        "[rows] has shape ()",
+    ),
+    "axes behind a return": (
+        "import numpy as np\n\n\ndef f(n):\n    x = np.ones((n, n))\n"
+        "    if n > 1:\n        return x  # y[columns]\n    return x  # x[rows, 1]\n"
+        "\n\n_ = f(1), f(2)\n",
+        "y[columns] has shape (2, 2)",
+    ),
+    "axes in a function": (
+        "import numpy as np\n\n\nclass Sum:\n    def of(self, x):\n"
+        "        total = x.sum()  # total[columns]\n        return total\n\n\n"
+        "_ = Sum().of(np.ones((2, 3)))\n",
+        "has shape ()",
+    ),
+    "axes in a loop": (
+        "import numpy as np\n\nfor x in (np.ones(1), np.ones((1, 1))):\n"
+        "    y = 2 * x  # y[places]\n",
+        "has shape (1, 1)",
+    ),
+    "axes of a loop": (
+        "import numpy as np\n\nfor x in np.ones((2, 3)):  # x[rows, columns]\n"
+        "    y = x\n",
+        "has shape (3,)",
+    ),
+    "axes beside a generator": (
+        "import numpy as np\n\nx = sum(row for row in np.ones((2, 3)))  # x[1]\n",
+        "has shape (3,)",
+    ),
+    "axes of a part": (
+        "import numpy as np\n\nparts = {}\nparts['x'] = np.ones(2)  # [rows, 2]\n",
+        "has shape (2,)",
+    ),
 }
 
 # Blocks that end as no reader expects.
@@ -274,5 +402,20 @@ def change_text(path: Path, target: Path) -> list[int]:
         for line, written, _ in itertools.islice(numbers(text), 1):
             lines[start + line] = lines[start + line].replace(written, "8675309")
             changed.append(start + line)
+    target.write_text("\n".join(lines[1:]), "utf-8")
+    return changed
+
+
+def change_comments(path: Path, target: Path) -> list[int]:
+    """Write a copy with another claim in each comment; return their lines."""
+    lines, changed = ["", *path.read_text("utf-8").split("\n")], []
+    for block in read_blocks(path):
+        for token in [] if block.snippet else comments(code_of(block)):
+            at = block.example.start_line + token.start[0]
+            code = lines[at].removesuffix(token.string)
+            axes = CLAIM.sub(r"\1[a, b, c, d, e, f, \2]", token.string)
+            untrue = axes if axes != token.string else f"{axes}, of 8675309"
+            lines[at] = code + untrue
+            changed.append(at)
     target.write_text("\n".join(lines[1:]), "utf-8")
     return changed

@@ -78,7 +78,42 @@ BLOCKS = {
     "a command that is waited for": 'import os\n\n_ = os.system("echo a")\n#> a\n',
     "a match": "match (1, 2):\n    case (a, b):\n        print(a + b)\n#> 3\n",
     "a walrus": "if (x := 4) > 3:\n    print(x)\n#> 4\n",
-    "a comment with a number": "x = 4  # x[batch, 4]\n# 4 features, as in Linen\n",
+    "a comment with a number": "# 4 features, as in Linen\nx = 4\n",
+    "a comment with a shape": "x = (2, 3)\nprint(x)  # x is (2, 3)\n#> (2, 3)\n",
+    "a comment with a value": (
+        "# 2 of 3, in words three, for int8 is 1 and not True\n"
+        "print('3 2 1 int8 True')\n#> 3 2 1 int8 True\n"
+    ),
+    "a comment on an error": (
+        "try:\n    x = 1\n    [].pop()  # fails, an IndexError\n"
+        "except IndexError as error:  # no other error\n"
+        "    print(type(error).__name__)\n#> IndexError\n"
+    ),
+    "a comment above an error": (
+        "# refused\ntry:\n    [].pop()\nexcept IndexError as error:\n"
+        "    print(error)\n#> pop from empty list\n"
+    ),
+    "a comment on an outcome": (
+        "x = [1]\ny = x  # the same list\nprint(x is y)\n#> True\n"
+    ),
+    "a comment that is a note": "x = 1  # (1)!\n",
+    "axes of values": (
+        f"{NNX}model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))\n"
+        "kernel = model.kernel  # kernel[inputs, outputs], model.bias[outputs]\n"
+        "x, y = jnp.ones((4, 2)), 1  # its axes: x[batch, inputs]\n"
+        "parts = {}\nparts['y'] = model(x)  # [..., outputs]\n"
+        "print(model(x).shape)  # x[..., 2]\n#> (4, 3)\n"
+        "for n in (1, 2):\n    x, y = jnp.ones(n), jnp.ones(n)  # x[size], y[size]\n"
+        "for row in jnp.ones((4, 2)):  # row[inputs]\n    last = 2 * row  # last[2]\n"
+    ),
+    "axes in functions": (
+        f"{NNX}@jax.jit\ndef double(x):  # x[length], gives [length]\n"
+        "    twice = sum(\n        x  # twice[length]\n        for _ in (1, 2)\n    )\n"
+        "    return twice  # twice[length]\n\n\n"
+        "def pair(x):\n    yield 2 * x  # x[..., length]\n\n\n"
+        "for n in (2, 3):\n    x = double(jnp.ones(n))\n    y, *_ = pair(x)\n"
+        "y = jax.vmap(double)(jnp.ones((4, 2)))  # y[batch, length]\n"
+    ),
     "another name for print": "show = print\nshow(1)\n#> 1\n",
     "a semicolon": "x = 1; print(x)  # noqa: E702\n#> 1\n",
     "an assertion and a deletion": "x = 1\nassert x == 1\ndel x\n",

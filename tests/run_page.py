@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from tests.axes import UNSEEN
+from tests.comments import claims
 from tests.pages import (
     ROOT,
     Block,
@@ -34,7 +36,7 @@ from tests.pages import (
 )
 from tests.process import Server, in_process
 from tests.prose import unproven
-from tests.script import Execution, run_script, run_shared
+from tests.script import IDLE, Execution, run_script, run_shared
 from tools.hooks import fingerprint, record_of
 
 VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
@@ -56,8 +58,8 @@ class Result:
     """Each block's source with the outputs that were printed."""
     outputs: int = 0
     """How many output lines were printed."""
-    idle: list[str] = dataclasses.field(default_factory=list)
-    """The places of statements that never ran."""
+    found: list[str] = dataclasses.field(default_factory=list)
+    """What is wrong with its lines: place and reason."""
     error: str | None = None
     """Why the page cannot be run or shown; the other fields are empty then."""
 
@@ -131,7 +133,7 @@ def execute_alone(script: str) -> Execution:
 
 
 def execute(script: str) -> Execution:
-    """Return the same, from the process that scripts share where that can be trusted."""
+    """Return the same, from the process that scripts share where that is as good."""
     global shared
     with written(script) as (folder, begun):
         shared = shared or Server(run_shared, daemon=True)
@@ -182,7 +184,7 @@ def run_blocks(blocks: list[Block], execute: Callable) -> Result:
         block, number = places[int(match[1]) - 1]
         return block.place_of(number)
 
-    printed, never_run, error = execute("\n".join(script))
+    printed, found, error = execute("\n".join(script))
     if error:
         error = re.sub(r'(?<=File )"[^"]*page\.py", line (\d+)', on_page, error)
         error = re.sub(r"[^\s\"]*/page\.py:(\d+)", on_page, error)
@@ -196,13 +198,13 @@ def run_blocks(blocks: list[Block], execute: Callable) -> Result:
             if places[at - 1][0] is block
         }
         rendered.append(with_outputs(block, stale, own))
-    idle = [places[at - 1] for at in never_run]
-    return Result(
-        rendered,
-        sum(text.count("\n") for text in printed.values()),
+    wrong = []
+    for at, why in found:
+        block, number = places[at - 1]
         # A check, which a page includes, has a branch for every mistake.
-        [block.place_of(number) for block, number in idle if not block.snippet],
-    )
+        if not (block.snippet and why in (IDLE, UNSEEN)):
+            wrong.append(f"{block.place_of(number)}: {why}")
+    return Result(rendered, sum(t.count("\n") for t in printed.values()), wrong)
 
 
 def run_page(path: Path, execute: Callable = execute) -> tuple[list[Block], Result]:
@@ -245,10 +247,10 @@ def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:
                     f"  shown: {' | '.join(shown[at:end]) or 'nothing'}\n"
                     f"  got:   {' | '.join(got[start:stop]) or 'nothing'}"
                 )
-    found += [
-        f"{place}: this line never runs: take it out, or show it run"
-        for place in result.idle
-    ]
+    found += result.found
+    for block in blocks:
+        for line, why in claims(block, output_lines(block)):
+            found.append(f"{block.place_of(line)}: {why}")
     return found + unproven(path, blocks)
 
 

@@ -23,7 +23,13 @@ from pytest_examples import CodeExample
 from pytest_examples.config import ExamplesConfig
 from pytest_examples.run_code import run_code
 
+from tests.axes import Axes, header_end
 from tests.world import World, runs_alone
+
+LINE = sys.monitoring.events.LINE
+START, RETURN = sys.monitoring.events.PY_START, sys.monitoring.events.PY_RETURN
+
+IDLE = "this line never runs: take it out, or show it run"
 
 
 class UnsoundError(Exception):
@@ -73,15 +79,19 @@ class Streams:
 class Executed:
     """The lines of a script that have run, by what Python itself reports."""
 
-    def __init__(self):
+    def __init__(self, axes: Axes):
         self.lines: set[int] = set()
+        self.axes = axes
         self.tool = sys.monitoring.COVERAGE_ID
         sys.monitoring.use_tool_id(self.tool, "pages")
-        event = sys.monitoring.events.LINE
-        sys.monitoring.register_callback(self.tool, event, self._ran)
+        callbacks = {LINE: self._ran, START: axes.start, RETURN: axes.end}
+        for event, callback in callbacks.items():
+            sys.monitoring.register_callback(self.tool, event, callback)
 
     def _ran(self, code, line):
         self.lines.add(line)
+        if code in self.axes.of:
+            return self.axes.line(sys._getframe(1), line)
         return sys.monitoring.DISABLE  # once is enough
 
     def close(self):
@@ -90,8 +100,8 @@ class Executed:
 
     def watch(self, code):
         """Return the code, watched together with the functions defined in it."""
-        line = sys.monitoring.events.LINE
-        sys.monitoring.set_local_events(self.tool, code, line)
+        events = LINE | START | RETURN if self.axes.adopt(code) else LINE
+        sys.monitoring.set_local_events(self.tool, code, events)
         for inner in code.co_consts:
             if isinstance(inner, types.CodeType):
                 self.watch(inner)
@@ -114,12 +124,6 @@ def is_declaration(node: ast.stmt) -> bool:
     return text or typed or isinstance(node, ast.Global | ast.Nonlocal)
 
 
-def header_end(node: ast.stmt) -> int:
-    """Return the last line of a statement, without the statements inside it."""
-    inner = getattr(node, "body", None)
-    return max(node.lineno, inner[0].lineno - 1) if inner else node.end_lineno
-
-
 class StatementLoader(Loader):
     """Loads a script statement by statement and notes what each of them prints."""
 
@@ -134,7 +138,7 @@ class StatementLoader(Loader):
         """
         self.source, self.path, self.begun, self.end = source, path, begun, end
         self.printed: dict[int, str] = {}
-        self.never_run: list[int] = []
+        self.found: list[tuple[int, str]] = []
 
     def create_module(self, spec):
         """Return None: the import system makes the module as it does for a script."""
@@ -143,7 +147,8 @@ class StatementLoader(Loader):
         """Run the script; note the output of each statement at its last line."""
         whole = compile(self.source, self.path, "exec", dont_inherit=True)
         future = whole.co_flags & 0x1FF0000  # `from __future__` holds for all of it
-        tree, executed = ast.parse(self.source), Executed()
+        tree = ast.parse(self.source)
+        executed = Executed(Axes(self.source, tree))
         streams, statement = Streams(), None
         begun = os.open(self.begun, os.O_WRONLY)
         try:
@@ -159,7 +164,8 @@ class StatementLoader(Loader):
                 last = statement.end_lineno
                 self.printed[last] = self.printed.get(last, "") + text
             self.end(module)
-            self.never_run = executed.missing(tree)
+            self.found = [(line, IDLE) for line in executed.missing(tree)]
+            self.found += executed.axes.findings()
             if late := streams.take():
                 raise UnsoundError(
                     f"this is printed after the last statement: {late!r}"
@@ -200,12 +206,13 @@ def leave_project(root: str) -> None:
             del sys.modules[name]
 
 
-Execution = tuple[dict[int, str], list[int], str | None]
+Execution = tuple[dict[int, str], list[tuple[int, str]], str | None]
 
 
 def run_script(folder: str, root: str, begun: str) -> Execution:
-    """Return what each last line of a statement printed, what never ran, what failed.
+    """Return what each last line of a statement printed, what is wrong, what failed.
 
+    Wrong are lines that never ran, and comments that name other axes than values have.
     The script is `page.py` in `folder`, which is empty otherwise. It does not see the
     project, in `root`. The file `begun` tells which statement began last, by its line.
     Each warning goes to stderr, as it does for a reader, and stderr has to stay empty:
@@ -241,7 +248,7 @@ def execute(path: Path, begun: str, end: Callable) -> Execution:
             frames = frames.tb_next
         shown = traceback.format_exception(error.with_traceback(frames))
         return {}, [], "".join(shown)
-    return loader.printed, loader.never_run, None
+    return loader.printed, loader.found, None
 
 
 shared: World | None = None  # of the process in which scripts run after each other

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.damages import IDLE, UNSEEN, UNSHOWN, UNSOUND, UNTRUE
+from tests.damages import CLAIMED, IDLE, UNSEEN, UNSHOWN, UNSOUND, UNTRUE
 from tests.pages import ROOT, PageError, all_pages, read_blocks
 from tests.process import in_process
 from tests.right import BLOCKS, PLACES
@@ -57,6 +57,14 @@ def test_the_message_names_the_line_and_what_to_write(tmp_path):
 )
 def test_an_untrue_output_is_seen(tmp_path, block, named):
     assert named in wrong(write(tmp_path, block))
+
+
+@pytest.mark.parametrize(("block", "named"), CLAIMED.values(), ids=CLAIMED)
+def test_a_comment_that_claims_what_no_output_shows_is_seen(tmp_path, block, named):
+    (message,) = wrong(write(tmp_path, block)).splitlines()
+    line, why = re.fullmatch(r".*/page\.md:(\d+): (.*)", message).groups()
+    assert re.search("# (?!>)", block.split("\n")[int(line) - 2])
+    assert named in why
 
 
 @pytest.mark.parametrize("block", IDLE.values(), ids=IDLE)

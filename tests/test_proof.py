@@ -89,10 +89,17 @@ def test_what_a_page_says_and_does_not_print_is_seen(path, tmp_path, proof):
 @pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
 def test_what_a_new_block_says_and_does_not_print_is_seen(path, tmp_path, proof):
     copy = tmp_path / path.name
-    copy.write_bytes(path.read_bytes())
+    changed = damages.change_comments(path, copy)
+    cell = "# %%\n" if path.suffix == ".py" else ""
+    claims = damages.CLAIMED.values()
+    claimed = [(add_block(copy, cell + block), why) for block, why in claims]
     untrue = {name: block for name, (block, _) in damages.UNTRUE.items()}
     lines = {n: add_block(copy, b) for n, b in {**damages.IDLE, **untrue}.items()}
     found = said(copy)[1]
+    caught = {line: found.get(line) for line in changed}
+    for own, why in claimed:
+        caught[own.start] = any(why in found.get(line, "") for line in own)
+    proof("a comment that claims what is not so", caught)
     proof(
         "a block that shows what is not so",
         {name: set(found) & set(lines[name]) for name in lines},

@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import gc
 import locale
-import logging
 import operator
 import os
 import random
@@ -22,6 +21,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 # Whoever names one of these looks at its process, or changes it: it runs alone.
 ASIDE = re.compile(
@@ -137,7 +137,7 @@ def settings() -> dict[str, object]:
     """Return the settings of this process and of its libraries."""
     found = {
         "os.environ": dict(os.environ),
-        "the folder": os.getcwd(),
+        "the folder": Path.cwd(),
         "umask": umask(),
         "sys.argv": list(sys.argv),
         "locale": locale.setlocale(locale.LC_ALL),
@@ -147,15 +147,10 @@ def settings() -> dict[str, object]:
         "exit functions": atexit._ncallbacks(),
         "trace": (sys.gettrace(), sys.getprofile(), threading.gettrace()),
         "signals": [signal.getsignal(number) for number in signal.valid_signals()],
-        "logging": (
-            logging.root.level,
-            logging.root.handlers[:],
-            logging.root.disabled,
-        ),
         "random": random.getstate(),
     }
     with contextlib.suppress(FileNotFoundError):
-        found["open files"] = sorted(os.listdir("/proc/self/fd"))
+        found["open files"] = sum(1 for _ in Path("/proc/self/fd").iterdir())
     if numpy := sys.modules.get("numpy"):
         kind, keys, *rest = numpy.random.get_state()
         found["numpy.random"] = (kind, keys.tobytes(), *rest)

@@ -39,7 +39,15 @@ EXAMPLES = ROOT / "examples"
 PROOF = CACHE / "damages.json"
 
 # The modules of the doc-tests: a change to one of them verifies all pages anew.
-GATE = ["pages.py", "process.py", "prose.py", "run_page.py", "script.py"]
+GATE = [
+    "axes.py",
+    "comments.py",
+    "pages.py",
+    "process.py",
+    "prose.py",
+    "run_page.py",
+    "script.py",
+]
 
 # A line of output; the name of a side in a table or on a tab.
 PRINTED = '<span class="c1 printed"><span class="prompt">#&gt;</span>'

@@ -103,8 +103,8 @@ def linen_params(model):
     """Return the params of an NNX model as the dict that its Linen twin takes."""
     params = {}
     for path, value in flatten_dict(nnx.to_pure_dict(nnx.state(model))).items():
-        name = "/".join(map(str, path))  # "layers/0/kernel"
-        params[re.sub(r"/(\d+)", r"_\1", name)] = value  # "layers_0/kernel"
+        name = "/".join(map(str, path))  # "layers/N/kernel"
+        params[re.sub(r"/(\d+)", r"_\1", name)] = value  # "layers_N/kernel"
     return unflatten_dict(params, sep="/")
 
 

@@ -54,7 +54,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-INPUTS = [  # x[batch, features], momentum
+INPUTS = [  # x, momentum
     (jnp.array([[1.0, 10.0], [2.0, 40.0], [6.0, 25.0]]), 0.9),
     (jnp.array([[0.5, -1.5, 3.0, 1.0], [-2.5, 0.25, 1.0, 2.0]]), 0.5),
 ]

@@ -89,7 +89,7 @@ def rerun(candidate, inputs, extra):
             changes.enter_context(patch.object(cls, "__init__", init))
         try:
             return jnp.asarray(candidate(*inputs))
-        except Exception as error:  # a split may refuse a type that is new to it
+        except Exception as error:  # a split may not know a new type
             return None if "Non-exhaustive" in str(error) else error
 
 

@@ -56,7 +56,7 @@ from unittest.mock import patch
 from jax import lax
 from jax.interpreters import ad
 
-INPUTS = [  # seed, x[batch, in_features], y[batch, out_features]
+INPUTS = [  # seed, x, y
     (0.0, jnp.array([[1.0, 2, 3], [0.5, -1, 2]]), jnp.array([[1.0, 0], [2, -1]])),
     (7.0, jnp.array([[0.0, 1, -2], [3, 1, 0.5]]), jnp.array([[1.0, 2], [0, 1]])),
 ]

@@ -20,7 +20,7 @@ def reseed_dropout(seed, x, rate):
     # --8<-- [end:stub]
     model = nnx.Dropout(rate, rngs=nnx.Rngs(dropout=int(seed)))
     first = model(x)
-    nnx.reseed(model, dropout=int(seed))  # the key of the seed, and the counter at 0
+    nnx.reseed(model, dropout=int(seed))  # key and counter start anew
     return jnp.stack([first, model(x)])
     # --8<-- [end:solution]
 

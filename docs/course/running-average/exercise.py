@@ -41,7 +41,7 @@ from unittest.mock import patch
 
 import jax
 
-INPUTS = [  # x[batch, features], momentum, calls
+INPUTS = [  # x, momentum, calls
     (jnp.array([[7.0, 10.0, 20.0], [9.0, 22.0, 28.0]]), 0.5, 3.0),
     (jnp.array([[0.75], [-2.0]]), 0.9, 4.0),
 ]

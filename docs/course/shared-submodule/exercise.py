@@ -68,7 +68,7 @@ def missing_idea(candidate, inputs):
     with (
         patch.object(nnx.Embed, "__init__", wider),
         patch.object(nnx.Pytree, "__setattr__", noted),
-        suppress(Exception),  # raised where the candidate checks its own numbers
+        suppress(Exception),  # the candidate may check its own numbers
         jax.disable_jit(),
     ):
         answer = jnp.asarray(candidate(*inputs))

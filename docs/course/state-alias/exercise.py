@@ -47,7 +47,7 @@ import jax
 import numpy as np
 
 INPUTS = [(1.5, 0.5, 4.0), (0.0, 2.5, 3.0)]  # start, step, calls
-LARGE = 2.0**26  # float32 has no digits left for a small step from here
+LARGE = 2.0**26  # so large that rounding loses a small step
 
 
 def expected_pair(start, step, calls):

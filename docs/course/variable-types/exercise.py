@@ -112,7 +112,7 @@ def missing_idea(candidate, inputs):
     answer = rerun(candidate, inputs, unnamed, jnp.array(20))
     if answer is not None and answer[4] != expected[4] + 13:
         return "the total leaves out what none of your types selects"
-    if answer is not None and answer[3] not in (1, 1 + 13):  # 14 where `...` is last
+    if answer is not None and answer[3] not in (1, 1 + 13):  # or if `...` is last
         return "call_count is the counter's value, not its number of elements"
 
 
