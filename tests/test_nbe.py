@@ -1,6 +1,7 @@
 """The command `nbe`: what it says of every kind of file, and what it leaves alone."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -278,7 +279,7 @@ def attempt(tmp_path):
 def warm():
     """Return a function that calls another in one process, which stays warm."""
     with patch.dict(os.environ, ENVIRONMENT), ProcessPoolExecutor(1, PROCESSES) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+        yield lambda *asked, **options: pool.submit(*asked, **options).result()
 
 
 @pytest.fixture
@@ -341,6 +342,137 @@ def test_a_bad_file_gets_its_own_message_and_its_line(verdicts, name, kind):
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_does_no_harm_passes(verdicts, name):
     assert verdicts[name][1].passed, verdicts[name][1].text()
+
+
+def called(function, *arguments, on_report=lambda message: None):
+    """Return what a function returns in a process of its own, or why it ended."""
+    try:
+        return isolation.Call(function, *arguments, limits=TIGHT).result(on_report)
+    except isolation.EndedError as ended:
+        return str(ended)
+
+
+def steps(report, count, seconds):
+    """Compute for some seconds after each of some signs of life."""
+    for _ in range(count):
+        report("alive")
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+    return "passed"
+
+
+def test_many_calls_may_take_long_in_all(warm):
+    assert warm(called, steps, 8, 0.2) == "passed"
+    assert warm(called, steps, 1, 60) == LOOPS
+
+
+def stops(report):
+    """Stop this process, as a machine does that is put to sleep."""
+    report("alive")
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "passed"
+
+
+def called_and_stopped(asleep):
+    """Return how a process that stops ended; it goes on when it was looked at often."""
+    looks, look = [], isolation.Effort.look
+
+    def counted(effort):
+        look(effort)
+        looks.append(effort)
+        if len(looks) > 2 * TIGHT.idle / isolation.STEP:
+            os.kill(effort.pid, signal.SIGCONT)
+
+    with (
+        patch.object(isolation.Effort, "look", counted),
+        patch.object(isolation, "asleep", asleep),
+    ):
+        return called(stops, on_report=lambda message: looks.clear())
+
+
+def a_clock(pid):
+    """Take time that passes for time that a process sleeps."""
+    return 1.0
+
+
+def test_a_process_that_is_stopped_does_not_sleep(warm):
+    assert warm(called_and_stopped, isolation.asleep) == "passed"
+    assert warm(called_and_stopped, a_clock) == SLEEPS
+
+
+# The processor of both, and the lowest priority for all threads that there are.
+LAST = """\
+import os
+
+for thread in map(int, os.listdir("/proc/self/task")):
+    os.sched_setaffinity(thread, {min(os.sched_getaffinity(thread))})
+    os.setpriority(os.PRIO_PROCESS, thread, 19)
+"""
+# Nothing that was compiled before is there.
+COLD = 'import jax\n\njax.config.update("jax_enable_compilation_cache", False)\n'
+
+
+@pytest.fixture
+def eight_busy():
+    """Have eight processes compute on one processor, each in a group of its own."""
+    busy = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"{LAST}\nwhile True:\n    pass"],
+            start_new_session=True,
+        )
+        for _ in range(8)
+    ]
+    yield
+    for process in busy:
+        process.kill()
+        process.wait()
+
+
+def test_a_right_answer_passes_on_a_machine_that_is_busy(tmp_path, warm, eight_busy):
+    file = tmp_path / "attempt.py"
+    file.write_text(LAST + COLD + SOLUTION)
+    patience = isolation.Limits(idle=TIGHT.idle)  # less than it waits for its turn
+    verdict = warm(judged, file, patience)
+    assert verdict.passed, verdict.text()
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """Return a lesson whose solution computes for 0.3 s when it is called first."""
+    shutil.copytree(LESSON.folder, tmp_path / LESSON.name)
+    lesson = dataclasses.replace(LESSON, folder=tmp_path / LESSON.name)
+    text = lesson.exercise.read_text()
+    for old, new in {
+        "import jax\n": "import time\n\nimport jax\n\nseconds = [0.3]\n",
+        "    model = MyLinear": "    end = time.process_time() + sum(seconds)\n"
+        "    seconds.clear()\n    while time.process_time() < end:\n        pass\n"
+        "    model = MyLinear",
+    }.items():
+        text = text.replace(old, new, 1)
+    lesson.exercise.write_text(text)
+    return lesson
+
+
+def test_the_limit_follows_what_the_solution_takes(tmp_path, warm, slow):
+    file = tmp_path / "attempt.py"
+    file.write_text(COLD + slow.section("solution"))
+    fixed = isolation.Limits(cpu=0.1, times=0)
+    message = warm(judged, file, fixed, slow).message
+    assert message.endswith("no end after 0.1 s of computing")
+    follows = dataclasses.replace(fixed, times=10)
+    verdict = warm(judged, file, follows, slow)
+    assert verdict.passed, verdict.text()
+    file.write_text(BEGIN + "while True: x = 1\n")
+    verdict = warm(judged, file, dataclasses.replace(fixed, times=2), slow)
+    assert verdict.line[0] == 2
+    allowed, own = re.search(
+        r"no end after (\S+) s of computing, "
+        r"where the lesson's own solution takes (\S+) s$",
+        verdict.message,
+    ).groups()
+    assert float(own) >= 0.3
+    assert float(allowed) == pytest.approx(2 * float(own), abs=0.2)
 
 
 def test_a_deprecated_call_passes_with_a_note(verdicts):
@@ -704,6 +836,19 @@ def test_an_ended_check_leaves_nothing_behind(
     assert b"Traceback" not in errors
     wait_for(lambda: not any(map(alive, working_in(tmp_path))))
     assert not list(temporary.glob("nbe-*"))
+
+
+def test_a_loop_ends_when_nobody_looks_any_more(tmp_path, attempt):
+    attempt("open('begun', 'w')\nwhile True: x = 1\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    wait_for((tmp_path / "begun").exists)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(map(alive, working_in(tmp_path))))
 
 
 def test_ctrl_c_is_not_lost_while_the_server_starts(monkeypatch):
