@@ -450,7 +450,7 @@ def slow(tmp_path):
         "    model = MyLinear",
     }.items():
         text = text.replace(old, new, 1)
-    lesson.exercise.write_text(text)
+    lesson.exercise.write_text(text + "\n\nMISTAKES = {}\n")
     return lesson
 
 
