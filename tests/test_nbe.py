@@ -533,7 +533,8 @@ def test_no_process_of_an_attempt_stays_behind(tmp_path, warm):
     file = tmp_path / "attempt.py"
     file.write_text(
         "import os\nimport time\n\nif os.fork() == 0:\n"
-        f"    open({str(noted)!r}, 'w').write(str(os.getpid()))\n    time.sleep(99)\n"
+        f"    open({str(noted)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(10**6)\n"  # never ends by itself
         f"while not os.path.exists({str(noted)!r}):\n    time.sleep(0.01)\n"
     )
     warm(judged, file)
@@ -818,7 +819,7 @@ def test_a_temporary_folder_with_a_long_path_is_named(tmp_path, attempt):
 def test_an_ended_check_leaves_nothing_behind(
     tmp_path, temporary, attempt, number, status, begun
 ):
-    attempt("import time\n\nopen('begun', 'w')\ntime.sleep(50)\n")
+    attempt("import time\n\nopen('begun', 'w')\ntime.sleep(10**6)\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
         cwd=tmp_path,
@@ -838,12 +839,12 @@ def test_an_ended_check_leaves_nothing_behind(
     assert not list(temporary.glob("nbe-*"))
 
 
-def test_a_loop_ends_when_nobody_looks_any_more(tmp_path, attempt):
+def test_a_loop_ends_when_nobody_looks_any_more(tmp_path, temporary, attempt):
     attempt("open('begun', 'w')\nwhile True: x = 1\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
     )
     wait_for((tmp_path / "begun").exists)
     process.kill()
