@@ -1,8 +1,11 @@
 """Checks a learner's file: looks at it, has it judged, and says what came of it."""
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +18,6 @@ from nnx_by_example.isolation import CACHE, USUAL, Call, EndedError, Limits
 from nnx_by_example.verdict import LOADS, RUNS, Verdict, lines_of
 
 MAX_BYTES = 1 << 20
-SLOW = Limits(cpu=180, wall=300)  # for all mistakes of a lesson, once
 
 
 class Check:
@@ -24,6 +26,7 @@ class Check:
     def __init__(self, lesson: Lesson, file: Path, limits: Limits = USUAL):
         self.lesson, self.file, self.limits = lesson, file, limits
         self.call: Call | None = None
+        self.mistakes: Mistakes | None = None
         self.abandoned = False
 
     def verdict(self, on_stage: Callable = lambda stage: None) -> Verdict:
@@ -47,9 +50,9 @@ class Check:
             else:
                 on_stage(stage := message)
 
-        path, mistakes = self.file.resolve(), Mistakes(lesson)
-        arguments = (lesson.name, lesson.exercise, lesson.function, path, source)
-        self.call = Call(judge.judge_file, *arguments, limits=self.limits)
+        path, self.mistakes = self.file.resolve(), Mistakes(lesson)
+        asked = (judge.judge_file, lesson, lesson.name, path, source)
+        self.call = begin(*asked, limits=self.limits)
         if self.abandoned:  # while it began
             self.call.kill()
         try:
@@ -61,9 +64,9 @@ class Check:
             verdict.output = self.call.output[before:].decode(errors="replace")
             if verdict.answers and not self.abandoned:
                 on_stage("comparing it with known mistakes, which takes longer once")
-                diagnosis.advise(verdict, mistakes.get())
+                diagnosis.advise(verdict, self.mistakes.get())
         finally:
-            mistakes.cancel()
+            self.mistakes.cancel()
         return verdict
 
     def abandon(self) -> None:
@@ -71,6 +74,37 @@ class Check:
         self.abandoned = True
         if self.call:
             self.call.kill()
+
+    def end(self) -> None:
+        """End all of the check, also what a later one would have found done."""
+        self.abandon()
+        if self.mistakes:
+            self.mistakes.end()
+
+
+def begin(
+    function: Callable, lesson: Lesson, *more: object, limits: Limits = USUAL
+) -> Call:
+    """Return a call on a lesson's exercise whose limit follows the machine.
+
+    Args:
+      function: one of `judge`.
+      lesson: the lesson.
+      more: further arguments of the function.
+      limits: what the call may use, where the lesson's own solution needs no more.
+    """
+    file, own = lesson.exercise, lesson.section("solution").encode()
+    usual = functools.partial(
+        Call,
+        judge.usual_seconds,
+        file,
+        lesson.function,
+        lesson.name,
+        file.with_name("solution.py"),
+        own,
+        limits=dataclasses.replace(limits, cpu=math.inf),
+    )
+    return Call(function, file, lesson.function, *more, limits=limits, usual=usual)
 
 
 def read(lesson: Lesson, file: Path) -> tuple[bytes, Verdict | None]:
@@ -135,8 +169,7 @@ class Mistakes:
         self.file = CACHE / "mistakes" / f"{lesson.name}-{digest.hexdigest()[:16]}.json"
         self.known, self.call = self.kept(), None
         if not self.known:
-            arguments = (lesson.exercise, lesson.function)
-            self.call = Call(judge.known_mistakes, *arguments, limits=SLOW)
+            self.call = begin(judge.known_mistakes, lesson)
 
     def kept(self) -> list[dict]:
         """Return what the file holds, or nothing if it holds anything else."""
@@ -153,7 +186,7 @@ class Mistakes:
             try:
                 self.known = self.call.result()
             except EndedError:
-                return []  # too slow a machine: the verdict stands without a diagnosis
+                return []  # too small a machine: the verdict stands without a diagnosis
             finally:
                 self.call = None
             with contextlib.suppress(OSError):
@@ -162,6 +195,11 @@ class Mistakes:
                 draft.write_text(json.dumps(self.known), "utf-8")
                 draft.replace(self.file)
         return self.known
+
+    def end(self) -> None:
+        """End the process, if there is one; whoever waits for it cleans up."""
+        if call := self.call:
+            call.kill()
 
     def cancel(self) -> None:
         """End what nobody waits for and nobody needs."""

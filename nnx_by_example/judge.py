@@ -9,10 +9,12 @@ import errno
 import functools
 import importlib.util
 import inspect
+import itertools
 import linecache
 import os
 import sys
 import textwrap
+import time
 import traceback
 import types
 import warnings
@@ -59,9 +61,9 @@ class LearnersError(Exception):
 
 def judge_file(
     report: Callable,
-    lesson: str,
     exercise: Path,
     function: str,
+    lesson: str,
     attempt: Path,
     source: bytes,
 ) -> Verdict:
@@ -69,10 +71,10 @@ def judge_file(
 
     Args:
       report: called with the name of each stage when it begins, and before each call
-        of the function with the size of what was printed so far.
-      lesson: name of the lesson.
-      exercise: path of its `exercise.py`.
+        of the function as `judge` says.
+      exercise: path of the lesson's `exercise.py`.
       function: name of the function that the learner writes.
+      lesson: name of the lesson.
       attempt: path of the learner's file, which may be gone by now.
       source: what the file held.
     """
@@ -93,13 +95,37 @@ def judge_file(
         if not callable(candidate):
             return missing(verdict, module, function)
         report(RUNS)
-        judge(judged, function, candidate, verdict, lambda: report(size_of_output()))
+        judge(judged, function, candidate, verdict, report)
     for warning in caught:
         if warning.filename == verdict.file:
             text = " ".join(str(warning.message).split())
             verdict.note = f"line {warning.lineno}: {text}"[:MAX_COLUMNS]
             break
     return verdict
+
+
+def usual_seconds(report: Callable, *arguments) -> float:
+    """Return the CPU seconds that the slowest step of judging a solution takes here.
+
+    Nothing that was compiled before is used: the learner's code may be the first that
+    compiles what it does.
+
+    Args:
+      report: called as by `judge_file`.
+      arguments: those of `judge_file`.
+    """
+    import jax  # here, so that the command starts without it
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    times = []
+
+    def note(message):
+        times.append(time.process_time())
+        report(message)
+
+    judge_file(note, *arguments)
+    times.append(time.process_time())
+    return max(after - before for before, after in itertools.pairwise(times))
 
 
 def load(path: Path) -> types.ModuleType:
@@ -132,7 +158,7 @@ def judge(
     function: str,
     candidate: Callable,
     verdict: Verdict,
-    before_call: Callable = lambda: None,
+    report: Callable = lambda message: None,
 ) -> Verdict:
     """Return the verdict on a function: the first thing that is wrong with it.
 
@@ -141,14 +167,15 @@ def judge(
       function: name of the function that the learner writes.
       candidate: the learner's function.
       verdict: what to fill in.
-      before_call: called before each call of `candidate`.
+      report: called before each call of `candidate`, as a sign of life: with the size
+        of what was printed so far, or with the stage if the call prints nothing.
     """
     last = None
 
     @functools.wraps(candidate)
     def recorded(*inputs):
         nonlocal last
-        before_call()
+        report(size_of_output())
         try:
             last = inputs, candidate(*inputs)
         except BaseException as error:
@@ -197,19 +224,22 @@ def judge(
             )
             return verdict
         if verdict.stage == ANSWERS:
-            again = answers([last[0]], candidate)
+            again = answers([last[0]], candidate, report)
             if not diagnosis.same(again, [diagnosis.describe(last[1])]):
                 verdict.advice = UNSTEADY
                 return verdict
-    verdict.answers = answers(exercise.HIDDEN, candidate)
+    verdict.answers = answers(exercise.HIDDEN, candidate, report)
     return verdict
 
 
-def answers(cases: list[tuple], candidate: Callable) -> list[dict]:
+def answers(
+    cases: list[tuple], candidate: Callable, report: Callable = lambda message: None
+) -> list[dict]:
     """Return what a function gives on some inputs, described."""
     found = []
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         for inputs in cases:
+            report(RUNS)
             try:
                 found.append(diagnosis.describe(candidate(*inputs)))
             except BaseException as error:
@@ -221,18 +251,17 @@ def known_mistakes(report: Callable, exercise: Path, function: str) -> list[dict
     """Return what each of an exercise's `MISTAKES` gives, and what its author hears.
 
     Args:
-      report: called before each mistake, as a sign of life.
+      report: called before each call of the function, as a sign of life.
       exercise: path of `exercise.py`.
       function: name of the function that the learner writes.
     """
     sys.dont_write_bytecode = True
     judged, known = load(exercise), []
-    right = answers(judged.HIDDEN, getattr(judged, function))
+    right = answers(judged.HIDDEN, getattr(judged, function), report)
     for mistake, says in judged.MISTAKES.items():
-        report(mistake.__name__)
-        given, idea = answers(judged.HIDDEN, mistake), None
+        given, idea = answers(judged.HIDDEN, mistake, report), None
         if diagnosis.same(given, right):
-            verdict = judge(judged, function, mistake, Verdict(""))
+            verdict = judge(judged, function, mistake, Verdict(""), report)
             idea = verdict.message if verdict.stage == IDEA else None
         known.append({"answers": given, "idea": idea, "says": says})
     return known

@@ -17,6 +17,8 @@ STEP = 30
 # How often to look whether the folder itself is still there, in milliseconds.
 LOOK = 1_000
 
+Work = checking.Check | checking.Mistakes
+
 
 class Watch:
     """A terminal that shows the verdict on the latest save.
@@ -29,11 +31,10 @@ class Watch:
         self.lesson: Lesson | None = lesson
         self.screen = screen
         self.check: checking.Check | None = None
-        self.ahead: checking.Mistakes | None = None
         self.checked: bytes | None = None
         self.finished = threading.Event()
         self.lock = threading.Lock()
-        self.threads: list[threading.Thread] = []
+        self.threads: list[tuple[threading.Thread, Work]] = []
 
     @property
     def file(self) -> Path:
@@ -61,19 +62,16 @@ class Watch:
                     if not progress.FOLDER.exists():
                         break
         finally:
-            if self.check:
-                self.check.abandon()
-            if self.ahead and (call := self.ahead.call):
-                call.kill()
-            for thread in self.threads:
-                thread.join(5)  # each cleans up behind itself
+            for thread, work in self.threads:
+                work.end()
+                thread.join()  # it cleans up behind itself
         return self.finished.is_set()
 
-    def start(self, function: Callable, *arguments) -> None:
-        """Call a function in a thread, which is waited for at the end."""
-        self.threads = [thread for thread in self.threads if thread.is_alive()]
-        thread = threading.Thread(target=function, args=arguments, daemon=True)
-        self.threads.append(thread)
+    def start(self, work: Work, function: Callable, *more) -> None:
+        """Call a function in a thread; its work is ended when the watch ends."""
+        self.threads = [pair for pair in self.threads if pair[0].is_alive()]
+        thread = threading.Thread(target=function, args=more, daemon=True)
+        self.threads.append((thread, work))
         thread.start()
 
     def begin(self) -> None:
@@ -85,8 +83,8 @@ class Watch:
         )
         self.screen.line((f"Read {cli.page_of(self.lesson)}", "label"))
         if made:  # there is time to run what the first wrong answer is compared with
-            self.ahead = checking.Mistakes(self.lesson)
-            self.start(self.ahead.get)
+            ahead = checking.Mistakes(self.lesson)
+            self.start(ahead, ahead.get)
 
     def look(self) -> None:
         """Begin a check if the text of the file is not what was checked last."""
@@ -103,7 +101,8 @@ class Watch:
             if self.check:
                 self.check.abandon()
             self.check = checking.Check(self.lesson, self.file)
-            self.start(self.judge, self.check, self.lesson, time.monotonic())
+            arguments = (self.check, self.lesson, time.monotonic())
+            self.start(self.check, self.judge, *arguments)
 
     def judge(self, check: checking.Check, lesson: Lesson, began: float) -> None:
         """Show the verdict of a check, unless another save has overtaken it."""

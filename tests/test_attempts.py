@@ -212,7 +212,7 @@ def test_a_scene_that_would_show_a_right_answer_is_an_error(tmp_path):
 
 
 def test_a_scene_that_waits_in_vain_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(terminal, "SECONDS", 2)
+    monkeypatch.setattr(terminal, "HANG", 2)
     idle = terminal.Scene("idle", f"nbe watch {terminal.LESSON}", "", then=("", ""))
     with pytest.raises(RuntimeError, match="ended without"):
         terminal.run(idle, LESSONS[0], tmp_path)

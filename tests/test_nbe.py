@@ -1,7 +1,9 @@
 """The command `nbe`: what it says of every kind of file, and what it leaves alone."""
 
 import contextlib
+import dataclasses
 import functools
+import io
 import json
 import os
 import re
@@ -11,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from unittest import mock
+from unittest.mock import patch
 
 import jsonschema
 import pytest
@@ -20,12 +24,16 @@ import pytest
 from nnx_by_example import checking, cli, course, isolation, progress
 from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
 from tests.pages import ROOT
-from tests.process import in_process
+from tests.process import ENVIRONMENT, PROCESSES, in_process
+from tools.project import HANG
 
 LESSON = next(lesson for lesson in course.lessons() if lesson.name == "call-vs-init")
 SOLUTION = LESSON.section("solution")
 BEGIN = "def call_vs_init_forward(seed, x, features):\n    "
-LOOP = isolation.Limits(cpu=2, wall=6, memory=8 << 30)
+# For what is meant to be over the limit: after its last sign of life it does nothing
+# else. All other files get what a learner's get.
+TIGHT = isolation.Limits(cpu=0.5, idle=1, times=0)
+LOOPS, SLEEPS = "no end after 0.5 s of computing", "no end after 1 s of waiting"
 
 # What a file may hold: (text or bytes, the stage that fails, a word of the message, the
 # number of the line that is named). Nothing but the last four lines of each is special.
@@ -42,7 +50,7 @@ FILES = {
     "missing package": ("import flux\n", LOADS, "No module named 'flux'", 1),
     "exits at import": ("import sys\nsys.exit(0)\n", LOADS, "SystemExit", 2),
     "leaves at import": ("import os\nos._exit(0)\n", LOADS, "without an answer", 2),
-    "loops at import": ("while True: x = 1\n", LOADS, "no end after 2 s", 1),
+    "loops at import": ("while True: x = 1\n", LOADS, LOOPS, 1),
     "another name": ("def call_vs_init(a):\n    pass\n", THERE, "no function", 1),
     "no function": ("x = 1\n", THERE, "it defines: no function", None),
     "no function but a number": ("call_vs_init_forward = 3\n", THERE, "type int", None),
@@ -78,19 +86,31 @@ FILES = {
     "a long error": (BEGIN + "raise ValueError('a' * 10**6)\n", RUNS, "aaa", 2),
     "exits": (BEGIN + "raise SystemExit(0)\n", RUNS, "SystemExit", 2),
     "leaves": ("import os\n" + BEGIN + "os._exit(0)\n", RUNS, "without an answer", 3),
-    "loops": (BEGIN + "while True: x = 1\n", RUNS, "no end after 2 s", 2),
+    "loops": (BEGIN + "while True: x = 1\n", RUNS, LOOPS, 2),
     "loops and catches": (
         BEGIN + "while True:\n        try:\n            x / seed\n"
         "        except BaseException:\n            pass\n",
         RUNS,
-        "no end after 2 s",
+        LOOPS,
         None,
     ),
     "sleeps": (
         "import time\n" + BEGIN + "time.sleep(99)\n",
         RUNS,
-        "no end after 6 s",
+        SLEEPS,
         3,
+    ),
+    "polls": (
+        "import time\n" + BEGIN + "while True:\n        time.sleep(0.01)\n",
+        RUNS,
+        SLEEPS,
+        4,
+    ),
+    "closes its pipe and loops": (
+        "import os\n" + BEGIN + "os.closerange(3, 99)\n    while True: x = 1\n",
+        RUNS,
+        LOOPS,
+        4,
     ),
     "crashes": (
         "import ctypes\n" + BEGIN + "ctypes.string_at(0)\n",
@@ -130,7 +150,7 @@ FILES = {
         "import signal\n\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
         "while True: x = 1\n",
         LOADS,
-        "no end after 2 s",
+        LOOPS,
         None,
     ),
     "deletes itself and leaves": (
@@ -255,26 +275,55 @@ def attempt(tmp_path):
     return write
 
 
-def judged(files: list[Path]) -> list:
-    """Return the verdicts on files, in one process that stays warm."""
-    return [checking.Check(LESSON, file, LOOP).verdict() for file in files]
+@pytest.fixture(scope="module")
+def warm():
+    """Return a function that calls another in one process, which stays warm."""
+    with patch.dict(os.environ, ENVIRONMENT), ProcessPoolExecutor(1, PROCESSES) as pool:
+        yield lambda *asked, **options: pool.submit(*asked, **options).result()
+
+
+@pytest.fixture
+def command(warm):
+    """Return a function that runs the command as `nbe` does, where jax is imported."""
+    return functools.partial(warm, commanded)
+
+
+def commanded(folder, *words, encoding="utf-8"):
+    """Run the command in a folder; return how it ended and what it wrote."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2)]
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+    ):
+        status = cli.main(words)
+    for stream in streams:
+        stream.seek(0)  # which writes what is held back
+    return subprocess.CompletedProcess(words, status, *(s.read() for s in streams))
+
+
+def judged(file: Path, limits: isolation.Limits = isolation.USUAL, lesson=LESSON):
+    """Return the verdict on a file."""
+    return checking.Check(lesson, file, limits).verdict()
 
 
 @pytest.fixture(scope="module")
-def verdicts(tmp_path_factory):
+def verdicts(tmp_path_factory, warm):
     """Write every kind of file; return the path of each and the verdict on it."""
     folder = tmp_path_factory.mktemp("files")
-    files = {}
+    files, found = {}, {}
     for number, (name, kind) in enumerate({**FILES, **HARMLESS}.items()):
         text = kind[0] if isinstance(kind, tuple) else kind
         files[name] = folder / f"attempt {number}.py"
         files[name].write_bytes(text if isinstance(text, bytes) else text.encode())
     before = {file: file.read_bytes() for file in files.values()}
-    found = in_process(judged, list(files.values()))
+    for name, file in files.items():
+        over = name in FILES and FILES[name][2] in (LOOPS, SLEEPS)
+        found[name] = file, warm(judged, file, TIGHT if over else isolation.USUAL)
     gone = [file for name, file in files.items() if name.startswith("deletes itself")]
     kept = {file: text for file, text in before.items() if file not in gone}
     assert {file: file.read_bytes() for file in folder.iterdir()} == kept
-    return dict(zip(files, zip(files.values(), found, strict=True), strict=True))
+    return found
 
 
 @pytest.mark.parametrize(("name", "kind"), FILES.items(), ids=FILES)
@@ -295,6 +344,137 @@ def test_what_does_no_harm_passes(verdicts, name):
     assert verdicts[name][1].passed, verdicts[name][1].text()
 
 
+def called(function, *arguments, on_report=lambda message: None):
+    """Return what a function returns in a process of its own, or why it ended."""
+    try:
+        return isolation.Call(function, *arguments, limits=TIGHT).result(on_report)
+    except isolation.EndedError as ended:
+        return str(ended)
+
+
+def steps(report, count, seconds):
+    """Compute for some seconds after each of some signs of life."""
+    for _ in range(count):
+        report("alive")
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+    return "passed"
+
+
+def test_many_calls_may_take_long_in_all(warm):
+    assert warm(called, steps, 8, 0.2) == "passed"
+    assert warm(called, steps, 1, 60) == LOOPS
+
+
+def stops(report):
+    """Stop this process, as a machine does that is put to sleep."""
+    report("alive")
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "passed"
+
+
+def called_and_stopped(asleep):
+    """Return how a process that stops ended; it goes on when it was looked at often."""
+    looks, look = [], isolation.Effort.look
+
+    def counted(effort):
+        look(effort)
+        looks.append(effort)
+        if len(looks) > 2 * TIGHT.idle / isolation.STEP:
+            os.kill(effort.pid, signal.SIGCONT)
+
+    with (
+        patch.object(isolation.Effort, "look", counted),
+        patch.object(isolation, "asleep", asleep),
+    ):
+        return called(stops, on_report=lambda message: looks.clear())
+
+
+def a_clock(pid):
+    """Take time that passes for time that a process sleeps."""
+    return 1.0
+
+
+def test_a_process_that_is_stopped_does_not_sleep(warm):
+    assert warm(called_and_stopped, isolation.asleep) == "passed"
+    assert warm(called_and_stopped, a_clock) == SLEEPS
+
+
+# The processor of both, and the lowest priority for all threads that there are.
+LAST = """\
+import os
+
+for thread in map(int, os.listdir("/proc/self/task")):
+    os.sched_setaffinity(thread, {min(os.sched_getaffinity(thread))})
+    os.setpriority(os.PRIO_PROCESS, thread, 19)
+"""
+# Nothing that was compiled before is there.
+COLD = 'import jax\n\njax.config.update("jax_enable_compilation_cache", False)\n'
+
+
+@pytest.fixture
+def eight_busy():
+    """Have eight processes compute on one processor, each in a group of its own."""
+    busy = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"{LAST}\nwhile True:\n    pass"],
+            start_new_session=True,
+        )
+        for _ in range(8)
+    ]
+    yield
+    for process in busy:
+        process.kill()
+        process.wait()
+
+
+def test_a_right_answer_passes_on_a_machine_that_is_busy(tmp_path, warm, eight_busy):
+    file = tmp_path / "attempt.py"
+    file.write_text(LAST + COLD + SOLUTION)
+    patience = isolation.Limits(idle=TIGHT.idle)  # less than it waits for its turn
+    verdict = warm(judged, file, patience)
+    assert verdict.passed, verdict.text()
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """Return a lesson whose solution computes for 0.3 s when it is called first."""
+    shutil.copytree(LESSON.folder, tmp_path / LESSON.name)
+    lesson = dataclasses.replace(LESSON, folder=tmp_path / LESSON.name)
+    text = lesson.exercise.read_text()
+    for old, new in {
+        "import jax\n": "import time\n\nimport jax\n\nseconds = [0.3]\n",
+        "    model = MyLinear": "    end = time.process_time() + sum(seconds)\n"
+        "    seconds.clear()\n    while time.process_time() < end:\n        pass\n"
+        "    model = MyLinear",
+    }.items():
+        text = text.replace(old, new, 1)
+    lesson.exercise.write_text(text + "\n\nMISTAKES = {}\n")
+    return lesson
+
+
+def test_the_limit_follows_what_the_solution_takes(tmp_path, warm, slow):
+    file = tmp_path / "attempt.py"
+    file.write_text(COLD + slow.section("solution"))
+    fixed = isolation.Limits(cpu=0.1, times=0)
+    message = warm(judged, file, fixed, slow).message
+    assert message.endswith("no end after 0.1 s of computing")
+    follows = dataclasses.replace(fixed, times=10)
+    verdict = warm(judged, file, follows, slow)
+    assert verdict.passed, verdict.text()
+    file.write_text(BEGIN + "while True: x = 1\n")
+    verdict = warm(judged, file, dataclasses.replace(fixed, times=2), slow)
+    assert verdict.line[0] == 2
+    allowed, own = re.search(
+        r"no end after (\S+) s of computing, "
+        r"where the lesson's own solution takes (\S+) s$",
+        verdict.message,
+    ).groups()
+    assert float(own) >= 0.3
+    assert float(allowed) == pytest.approx(2 * float(own), abs=0.2)
+
+
 def test_a_deprecated_call_passes_with_a_note(verdicts):
     verdict = verdicts["a deprecated call"][1]
     assert verdict.passed
@@ -302,20 +482,20 @@ def test_a_deprecated_call_passes_with_a_note(verdicts):
     assert not verdicts["no last line end"][1].note
 
 
-def test_what_an_attempt_prints_is_shown_without_harm(tmp_path, attempt):
+def test_what_an_attempt_prints_is_shown_without_harm(tmp_path, attempt, command):
     attempt(BEGIN + "print('\\x1b[2J' + chr(0xD800) + 'é', end='')\n    return x\n")
     for encoding in ("utf-8", "ascii"):
-        done = nbe(tmp_path, "check", LESSON.name, PYTHONIOENCODING=encoding)
+        done = command(tmp_path, "check", LESSON.name, encoding=encoding)
         assert done.returncode == 1
         assert not done.stderr
         assert "Your code printed:" in done.stdout
         assert "\x1b[2J" not in done.stdout
 
 
-def test_a_helper_with_a_wrong_syntax_is_named(tmp_path, attempt):
+def test_a_helper_with_a_wrong_syntax_is_named(tmp_path, attempt, command):
     file = attempt("import helper\n")
     file.with_name("helper.py").write_text("x = 1\ny = = 2\n")
-    done = nbe(tmp_path, "check", LESSON.name)
+    done = command(tmp_path, "check", LESSON.name)
     assert "SyntaxError: invalid syntax (helper.py, line 2)" in done.stdout
     assert "Mend helper.py" in done.stdout
 
@@ -330,7 +510,6 @@ def test_no_file_of_the_folder_stands_for_one_of_pythons_own(tmp_path, attempt):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert json.loads(done.stdout)["status"] == "pass"
 
@@ -349,19 +528,18 @@ def test_a_cache_that_is_damaged_is_made_anew(tmp_path, monkeypatch, text):
     assert checking.Mistakes(LESSON).call is None
 
 
-def test_no_process_of_an_attempt_stays_behind(tmp_path):
+def test_no_process_of_an_attempt_stays_behind(tmp_path, warm):
     noted = tmp_path / "pid"
     file = tmp_path / "attempt.py"
     file.write_text(
         "import os\nimport time\n\nif os.fork() == 0:\n"
-        f"    open({str(noted)!r}, 'w').write(str(os.getpid()))\n    time.sleep(99)\n"
+        f"    open({str(noted)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(10**6)\n"  # never ends by itself
         f"while not os.path.exists({str(noted)!r}):\n    time.sleep(0.01)\n"
     )
-    in_process(judged, [file])
-    end = time.monotonic() + 10  # a signal is on its way when the kill returns
-    while alive(int(noted.read_text())):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    warm(judged, file)
+    # A signal is on its way when the kill returns.
+    wait_for(lambda: not alive(int(noted.read_text())))
 
 
 def alive(pid: int) -> bool:
@@ -411,22 +589,22 @@ def test_a_file_that_cannot_be_read_is_refused():
         shutil.rmtree(folder)
 
 
-def test_the_first_steps_of_a_learner(tmp_path):
-    shown = nbe(tmp_path, "list")
+def test_the_first_steps_of_a_learner(tmp_path, command):
+    shown = command(tmp_path, "list")
     assert shown.returncode == 0
     assert f"0 of {len(course.lessons())} solved" in shown.stdout
     assert "(you are here)" in shown.stdout
     assert re.search(r"jax \d.*, flax \d", nbe(tmp_path, "--version").stdout)
-    assert nbe(tmp_path, "start", LESSON.name).returncode == 0
+    assert command(tmp_path, "start", LESSON.name).returncode == 0
     file = tmp_path / "attempts" / f"{LESSON.name}.py"
     assert LESSON.section("stub") in file.read_text()
-    first = nbe(tmp_path, "check", LESSON.name)
+    first = command(tmp_path, "check", LESSON.name)
     assert first.returncode == 1
     assert "still to be written" in first.stdout
-    hints = [nbe(tmp_path, "hint", LESSON.name).stdout for _ in range(4)]
+    hints = [command(tmp_path, "hint", LESSON.name).stdout for _ in range(4)]
     assert [hint[:6] for hint in hints] == ["Hint 1", "Hint 2", "Hint 3", "Hint 3"]
-    file.write_text(nbe(tmp_path, "solution", LESSON.name).stdout)
-    passed = nbe(tmp_path, "check", LESSON.name)
+    file.write_text(command(tmp_path, "solution", LESSON.name).stdout)
+    passed = command(tmp_path, "check", LESSON.name)
     assert passed.returncode == 0
     assert "passed" in passed.stdout
     assert LESSON.name in progress.read(tmp_path / "attempts").solved
@@ -444,29 +622,29 @@ def test_the_next_lesson_is_the_next_that_is_not_solved():
     assert cli.current(lessons, done, after=2) is None
 
 
-def test_start_and_reset_lose_nothing(tmp_path, attempt):
+def test_start_and_reset_lose_nothing(tmp_path, attempt, command):
     file = attempt("mine = 1\n")
-    assert "Left as it is" in nbe(tmp_path, "start", LESSON.name).stdout
+    assert "Left as it is" in command(tmp_path, "start", LESSON.name).stdout
     assert file.read_text() == "mine = 1\n"
-    unsure = nbe(tmp_path, "reset", LESSON.name)  # nobody answers
+    unsure = command(tmp_path, "reset", LESSON.name)  # nobody answers
     assert unsure.returncode == 1
     assert file.read_text() == "mine = 1\n"
     for number in (1, 2):
-        assert nbe(tmp_path, "reset", LESSON.name, "--yes").returncode == 0
+        assert command(tmp_path, "reset", LESSON.name, "--yes").returncode == 0
         assert LESSON.section("stub") in file.read_text()
         kept = file.with_name(f"{LESSON.name}.backup-{number}.py")
         assert kept.exists()
     assert file.with_name(f"{LESSON.name}.backup-1.py").read_text() == "mine = 1\n"
-    assert nbe(tmp_path / "attempts", "reset", LESSON.name).returncode == 2
+    assert command(tmp_path / "attempts", "reset", LESSON.name).returncode == 2
 
 
 @pytest.mark.parametrize(
     "text", [SOLUTION, SOLUTION.replace(" * scale", ""), "x = (\n"]
 )
-def test_json_has_the_form_of_a_test_runner(tmp_path, attempt, text):
+def test_json_has_the_form_of_a_test_runner(tmp_path, attempt, text, command):
     attempt(text.replace("    model =", "    print('x' * 999)\n    model ="))
-    for command in (["check", LESSON.name], ["check-all"]):
-        done = nbe(tmp_path, *command, "--json")
+    for words in (["check", LESSON.name], ["check-all"]):
+        done = command(tmp_path, *words, "--json")
         result = json.loads(done.stdout)
         jsonschema.validate(result, EXERCISM)
         assert (result["status"] == "pass") == (done.returncode == 0)
@@ -481,9 +659,9 @@ def test_a_result_of_another_form_is_not_valid():
             jsonschema.validate({**good, **change}, EXERCISM)
 
 
-def test_a_known_mistake_is_named_in_the_terminal(tmp_path, attempt):
+def test_a_known_mistake_is_named_in_the_terminal(tmp_path, attempt, command):
     attempt(SOLUTION.replace(" * scale", ""))
-    done = nbe(tmp_path, "check", LESSON.name)
+    done = command(tmp_path, "check", LESSON.name)
     assert done.returncode == 1
     assert (
         "call_vs_init_forward(0.0, jnp.array([1.0, 2.0, 3.0, 4.0]), 2.0)" in done.stdout
@@ -557,13 +735,15 @@ def test_a_pass_counts_although_nobody_reads_of_it(tmp_path, attempt):
     assert LESSON.name in progress.read(tmp_path / "attempts").solved
 
 
-def test_progress_that_cannot_be_written_is_said_and_no_more(tmp_path, attempt):
+def test_progress_that_cannot_be_written_is_said_and_no_more(
+    tmp_path, attempt, command
+):
     file = attempt("mine = 1\n")
     (tmp_path / "attempts" / progress.NAME).mkdir()
-    hint = nbe(tmp_path, "hint", LESSON.name)
+    hint = command(tmp_path, "hint", LESSON.name)
     assert hint.returncode == 0
     assert hint.stdout.startswith("Hint 1")
-    reset = nbe(tmp_path, "reset", LESSON.name, "--yes")
+    reset = command(tmp_path, "reset", LESSON.name, "--yes")
     assert reset.returncode == 0
     assert f"Kept  attempts/{LESSON.name}.backup-1.py" in reset.stdout
     for done in (hint, reset):
@@ -598,7 +778,7 @@ def test_two_commands_at_once_lose_no_progress(tmp_path):
         )
         for name in ("a", "b")
     ]
-    assert [command.wait(60) for command in commands] == [0, 0]
+    assert [command.wait(HANG) for command in commands] == [0, 0]
     assert len(progress.read(tmp_path / "attempts").solved) == 600
 
 
@@ -613,7 +793,7 @@ def test_two_checks_at_once_agree(tmp_path, attempt):
         )
         for _ in range(2)
     ]
-    assert [check.wait(120) for check in checks] == [0, 0]
+    assert [check.wait(HANG) for check in checks] == [0, 0]
 
 
 @pytest.fixture
@@ -639,7 +819,7 @@ def test_a_temporary_folder_with_a_long_path_is_named(tmp_path, attempt):
 def test_an_ended_check_leaves_nothing_behind(
     tmp_path, temporary, attempt, number, status, begun
 ):
-    attempt("import time\n\nopen('begun', 'w')\ntime.sleep(50)\n")
+    attempt("import time\n\nopen('begun', 'w')\ntime.sleep(10**6)\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
         cwd=tmp_path,
@@ -652,11 +832,24 @@ def test_an_ended_check_leaves_nothing_behind(
         (tmp_path / "begun").exists if begun else lambda: list(temporary.iterdir())
     )
     os.killpg(process.pid, number)  # as a terminal does, to all of them
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=HANG)
     assert process.returncode == status
     assert b"Traceback" not in errors
     wait_for(lambda: not any(map(alive, working_in(tmp_path))))
     assert not list(temporary.glob("nbe-*"))
+
+
+def test_a_loop_ends_when_nobody_looks_any_more(tmp_path, temporary, attempt):
+    attempt("open('begun', 'w')\nwhile True: x = 1\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nnx_by_example", "check", LESSON.name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+    )
+    wait_for((tmp_path / "begun").exists)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(map(alive, working_in(tmp_path))))
 
 
 def test_ctrl_c_is_not_lost_while_the_server_starts(monkeypatch):
@@ -676,9 +869,9 @@ def working_in(folder: Path) -> list[int]:
     return found
 
 
-def wait_for(condition, seconds: float = 60):
+def wait_for(condition):
     """Wait until a condition holds; what it returned then."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + HANG
     while not (found := condition()):
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)

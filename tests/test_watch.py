@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from nnx_by_example import course, progress
 from tests.test_nbe import LESSON, SOLUTION, alive, wait_for, working_in
 from tests.test_tools import add_lesson
+from tools.project import HANG
 
 WRONG = SOLUTION.replace(" * scale", "")
 LOOP = "while True: x = 1\n"
@@ -62,7 +62,7 @@ def watch(tmp_path):
     yield start
     for watching in started:
         watching.process.send_signal(signal.SIGINT)
-        watching.process.wait(20)
+        watching.process.wait(HANG)
         watching.process.stdout.close()
         wait_for(lambda folder=watching.folder: not any(map(alive, working_in(folder))))
 
@@ -94,7 +94,7 @@ def test_a_save_is_judged_and_a_pass_leads_to_the_next_lesson(project, watch):
     following = course.Lesson("gated-unit", 2, "", folder)
     watching.file("gated-unit").write_text(following.section("solution"))
     assert "You have solved every lesson." in watching.wait("every lesson")
-    assert watching.process.wait(20) == 0
+    assert watching.process.wait(HANG) == 0
 
 
 def test_a_save_ends_the_check_of_the_one_before(project, watch):
@@ -114,9 +114,11 @@ def test_many_saves_end_in_the_verdict_on_the_last(project, watch):
     watching = watch(project, LESSON.name)
     watching.wait("Read ")
     file = watching.file(LESSON.name)
-    for number in range(10):
-        file.write_text(f"# {number}\n{LOOP if number % 2 else WRONG}")
-        time.sleep(0.3)
+    (watching.folder / "begun").mkdir()
+    for number in range(5):  # one save is overtaken at once, one while it is checked
+        file.write_text(f"# {number}\n{WRONG}")
+        file.write_text(f"open('begun/{number}', 'w')\n{LOOP}")
+        wait_for((watching.folder / "begun" / str(number)).exists)
     file.write_text("last = (\n")
     shown = watching.wait("last = (")
     assert "Traceback" not in shown
@@ -145,6 +147,6 @@ def test_a_signal_ends_it_with_all_its_processes(project, watch, number):
     watching.file(LESSON.name).write_text(f"open('begun', 'w')\n{LOOP}")
     wait_for((watching.folder / "begun").exists)
     watching.process.send_signal(number)
-    assert watching.process.wait(20) == 130  # watchfiles takes each for Ctrl-C
+    assert watching.process.wait(HANG) == 130  # watchfiles takes each for Ctrl-C
     assert "Traceback" not in watching.shown
     wait_for(lambda: not any(map(alive, working_in(watching.folder))))

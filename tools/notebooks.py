@@ -19,6 +19,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from tools.project import HANG
+
 FIGURE_STYLE = Path(__file__).parent / "matplotlibrc"
 INK = "#123456"  # what that file draws text and axes with
 ENVIRONMENT = {
@@ -66,8 +68,15 @@ def execute(program: Path) -> nbformat.NotebookNode:
         "display_name": "Python 3",
         "language": "python",
     }
+    # A cell takes what the machine needs for it, and a kernel that dies is seen. The
+    # other two would begin without the kernel, and go on without the last output.
     client = NotebookClient(
-        notebook, timeout=600, extra_arguments=ARGUMENTS, coalesce_streams=True
+        notebook,
+        timeout=None,
+        startup_timeout=HANG,
+        iopub_timeout=HANG,
+        extra_arguments=ARGUMENTS,
+        coalesce_streams=True,
     )
     try:
         client.execute(

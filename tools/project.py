@@ -1,4 +1,4 @@
-"""What the measurements share: copies of the project, and how far they are."""
+"""What the tools share: the project's files, how far a run is, when it hangs."""
 
 import shutil
 import subprocess
@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+# Half an hour, in seconds: only what hangs takes so long on any machine. Whoever waits
+# waits for an event; this only says that it will not come.
+HANG = 1_800
 
 
 def copy(target: Path) -> list[str]:

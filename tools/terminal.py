@@ -23,9 +23,9 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from nnx_by_example.course import ROOT, Lesson, lessons
+from tools.project import HANG
 
 COLUMNS = 80
-SECONDS = 120
 LESSON = "call-vs-init"
 ATTEMPT = f"attempts/{LESSON}.py"
 
@@ -142,7 +142,7 @@ def run(scene: Scene, lesson: Lesson, work: Path) -> str:
         encoding="utf-8",
     ) as process:
         # A scene that waits for what never comes is an error, not an endless build.
-        limit = threading.Timer(SECONDS, process.kill)
+        limit = threading.Timer(HANG, process.kill)
         limit.daemon = True
         limit.start()
         if scene.then:
