@@ -5,8 +5,10 @@ export NO_MKDOCS_2_WARNING := 1
 # The notebook step would load each format of nbconvert, to name it in a help text.
 export NBCONVERT_DISABLE_CONFIG_EXPORTERS := 1
 
-# They go first: the site shows what their run has counted.
-PAGES := tests/test_pages.py tests/test_examples.py tests/test_proof.py
+# Two at once; the tests of one page by one of them. Where CI is set, all of them.
+SUITE := $(PY) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder --remember
+# A part of the suite: make test SHARD=2/4
+PART := $(if $(SHARD),$(shell echo $(SHARD) | sed 's|\(.*\)/\(.*\)|--group \1 --splits \2|'))
 
 help:           ## Show this list
 	@grep -hE '^[a-z]+: .*##' Makefile | sed 's/:.*##/ \t/' | expand -t 12
@@ -15,12 +17,11 @@ serve: .venv/ready   ## Build the site and serve it on http://127.0.0.1:8000 wit
 	@SITE_URL=http://127.0.0.1:8000/ $(PY) -m mkdocs serve --livereload --dev-addr 127.0.0.1:8000
 
 site: .venv/ready    ## Verify the pages, then build the site into site/
-	@$(PY) -m pytest -n 2 $(PAGES) && $(PY) -m mkdocs build --strict
+	@$(SUITE) tests/test_pages.py tests/test_proof.py && $(PY) -m mkdocs build --strict
 
 test: .venv/ready    ## Run everything that guards the site
 	@$(PY) -m tools.browser
-	@$(PY) -m pytest -n 2 $(PAGES)
-	@$(PY) -m pytest -n 2 --dist loadfile $(PAGES:%=--ignore %)
+	@$(SUITE) $(PART)
 
 update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh run
 	@$(PY) -m pytest -q tests/test_pages.py --update-examples

@@ -47,7 +47,8 @@ class Claim:
         """Return why a shape is not as claimed, empty if it is.
 
         Axes of one name have one size in a statement of the page, and in one call of a
-        function: it is `known`, with the claim that had it first. That one may have another size the next time, as in a loop.
+        function: it is `known`, with the claim that had it first. That one may have
+        another size the next time, as in a loop.
         """
         has = f"{self.text} has shape {shape}"
         if not isinstance(shape, tuple):

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import json
 import os
 import shutil
 import signal
@@ -22,34 +21,13 @@ from tools import browser as chromium
 from tools import hooks
 from tools.project import copy
 
+pytest_plugins = ["tests.memory"]
+
 # A run in the background ignores Ctrl-C, and all that it starts would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a learner's command keeps between its runs: here, and not in the user's home.
 os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Print the table of damages, and how many pages have not changed since a run."""
-    reports = [*terminalreporter.getreports("passed")]
-    reports += terminalreporter.getreports("failed")
-    noted = [one for report in reports for one in report.user_properties]
-    damages = {}
-    for kind, tried, caught in (value for name, value in noted if name == "damage"):
-        before = damages.get(kind, (0, 0))
-        damages[kind] = before[0] + tried, before[1] + caught
-    if damages:
-        terminalreporter.section("damages: kind, tried, caught")
-        hooks.PROOF.write_text(json.dumps(damages), "utf-8")  # for the site
-    for kind, (tried, caught) in damages.items():
-        terminalreporter.write_line(
-            f"{kind:40}{tried:6}{caught:6}{caught / max(tried, 1):6.0%}"
-        )
-    if unchanged := [page for name, page in noted if name == "unchanged"]:
-        terminalreporter.write_line(
-            f"{len(unchanged)} pages are as they were when they were found true. "
-            "CI=1 runs them again."
-        )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -98,6 +98,11 @@ def all_pages() -> list[Path]:
     return pages
 
 
+def sources(path: Path) -> list[Path]:
+    """Return the files that a page is made from: itself, and what it includes."""
+    return [path, *hooks.included(path)]
+
+
 def count_commands(path: Path) -> int:
     """Return how many lines of a page are commands to type, which are not run."""
     fences = [] if path.suffix == ".py" else scan(path, path.read_text("utf-8"))

@@ -10,11 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import hashlib
 import io
-import json
-import os
-import platform
 import re
 import sys
 import tempfile
@@ -37,7 +33,7 @@ from tests.pages import (
 from tests.process import Server, in_process
 from tests.prose import unproven
 from tests.script import IDLE, Execution, run_script, run_shared
-from tools.hooks import fingerprint, record_of
+from tools.hooks import fingerprint
 
 VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
 VERSIONS["python"] = ".".join(map(str, sys.version_info[:3]))
@@ -254,37 +250,13 @@ def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:
     return found + unproven(path, blocks)
 
 
-@functools.cache
-def environment() -> str:
-    """Return a hash of all that a run depends on beside the files of the project."""
-    folders = [Path(folder) for folder in sys.path]
-    packages = sorted(p.name for path in folders for p in path.glob("*.dist-info"))
-    settings = [f"{k}={v}" for k, v in os.environ.items() if k[:4] in ("JAX_", "XLA_")]
-    parts = [sys.version, platform.machine(), *packages, *sorted(settings)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def is_verified(path: Path) -> bool:
-    """Return whether these very bytes were found true in this very environment."""
-    target = record_of(path)
-    found = json.loads(target.read_text("utf-8")) if target.exists() else {}
-    now = {"fingerprint": fingerprint(path), "environment": environment()}
-    return found.items() >= now.items()
-
-
-def record(path: Path, blocks: list[Block], result: Result) -> None:
-    """Write down that these very blocks were run and found true."""
-    target = record_of(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(
-        json.dumps(
-            {
-                "fingerprint": fingerprint(path),
-                "environment": environment(),
-                "blocks": len(blocks),
-                "outputs": result.outputs,
-                "commands": count_commands(path),
-                "versions": VERSIONS,
-            }
-        )
-    )
+def counts(path: Path, blocks: list[Block], result: Result) -> dict:
+    """Return what the site shows of a page that was run and found true."""
+    return {
+        "name": shown_path(path),
+        "fingerprint": fingerprint(path),
+        "blocks": len(blocks),
+        "outputs": result.outputs,
+        "commands": count_commands(path),
+        "versions": VERSIONS,
+    }

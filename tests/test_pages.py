@@ -1,35 +1,22 @@
-"""Every page, program and README: each block runs, and each output is true.
+"""Every page, program and README: each block runs, and each output is true."""
 
-On your own machine a page is not run again while nothing has changed that could change
-its outputs: its bytes, what it includes, the gate, every version. CI runs all of them.
-"""
-
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.pages import ROOT, all_pages, read_blocks, shown_path
-from tests.run_page import (
-    is_verified,
-    judge,
-    output_lines,
-    record,
-    remembered,
-)
+from tests.memory import reads
+from tests.pages import ROOT, all_pages, read_blocks, shown_path, sources
+from tests.run_page import counts, differences, judge, output_lines, remembered
 
+pytestmark = reads("mkdocs.yml", of=sources)
 PAGES = all_pages()
 MAX_LINES, MAX_COLUMNS = 25, 88
 PROJECT = ROOT / "pyproject.toml"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=shown_path)
-def test_page(path, eval_example, record_property):
-    rerun = eval_example.update_examples or "CI" in os.environ
-    if not rerun and is_verified(path):
-        record_property("unchanged", shown_path(path))
-        return
+def test_page(path, eval_example, note, record_property):
     blocks, result, wrong = judge(path, remembered)
     if eval_example.update_examples:
         for block, rendered in zip(blocks, result.rendered, strict=False):
@@ -37,10 +24,12 @@ def test_page(path, eval_example, record_property):
                 block.example.source = block.source = rendered
                 block.example.test_id = str(path)
                 eval_example.to_update.append(block.example)
+        wrong = differences(path, blocks, result)
+        record_property("state", "")  # it is another page from now on
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
     if not eval_example.update_examples:
-        record(path, blocks, result)
+        note(page=counts(path, blocks, result))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=shown_path)

@@ -8,8 +8,10 @@ import re
 import pytest
 
 from tests import damages, run_page
-from tests.pages import PageError, all_pages, read_blocks, shown_path
+from tests.memory import reads
+from tests.pages import PageError, all_pages, read_blocks, shown_path, sources
 
+pytestmark = reads("mkdocs.yml", of=sources)
 PAGES = all_pages()
 MARKDOWN = [path for path in PAGES if path.suffix == ".md"]
 PROGRAMS = [p for p in PAGES if "```python" in p.read_text() or p.suffix == ".py"]
@@ -17,11 +19,13 @@ TRIES = 1  # digits of the code to change on each page
 
 
 @pytest.fixture
-def proof(record_property):
+def proof(note):
     """Return a function that counts damages of a kind, and fails if one is missed."""
+    counts = {}
 
     def proof(kind, caught):
-        record_property("damage", (kind, len(caught), sum(map(bool, caught.values()))))
+        counts[kind] = len(caught), sum(map(bool, caught.values()))
+        note(damages=counts)
         missed = [one for one, seen in caught.items() if not seen]
         assert not missed, f"{kind}: not seen: {missed}"
 
@@ -120,9 +124,9 @@ def test_a_block_that_ends_badly_is_seen(path, tmp_path, proof):
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
-def test_most_digits_of_the_code_matter(path, tmp_path, record_property):
-    copy = tmp_path / path.name
+def test_most_digits_of_the_code_matter(path, tmp_path, note):
+    copy, seen = tmp_path / path.name, 0
     for seed in range(TRIES):
         damages.change_code(path, copy, seed)
-        seen = int(bool(said(copy)[1]))
-        record_property("damage", ("a digit of the code", 1, seen))
+        seen += bool(said(copy)[1])
+    note(damages={"a digit of the code": (TRIES, seen)})

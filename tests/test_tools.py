@@ -1,6 +1,5 @@
 """The tools: a new lesson, the browser, the generated snippets, the project's files."""
 
-import json
 import re
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import yaml
 
 from nnx_by_example import course
 from tests.pages import ROOT
-from tools import browser, hooks, lesson
+from tools import browser, hooks, lesson, records
 
 NAV = [{"Home": "index.md"}, {"Course": [{"First phase": ["course/first/index.md"]}]}]
 
@@ -163,13 +162,12 @@ def test_code_in_a_table_breaks_between_its_names():
 def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(hooks, "ROOT", tmp_path)
     monkeypatch.setattr(hooks, "DOCS", tmp_path / "docs")
-    monkeypatch.setattr(hooks, "CACHE", tmp_path)
     page = tmp_path / "page.md"
     page.write_text("Text.")
-    record = hooks.record_of(page)
-    record.parent.mkdir(parents=True)
     counts = {"blocks": 2, "outputs": 3, "commands": 0, "versions": {"jax": "1"}}
-    record.write_text(json.dumps({"fingerprint": hooks.fingerprint(page), **counts}))
+    found = {"name": "page.md", "fingerprint": hooks.fingerprint(page), **counts}
+    monkeypatch.setattr(records, "FILE", tmp_path / "verdicts.jsonl")
+    records.add("test_page", {"passed": True, "facts": {"page": found}})
     assert "| 1 of 1 |" in hooks.figures(*hooks.last_run())
     assert "warning" not in hooks.figures(*hooks.last_run())
     page.write_text("Other text.")

@@ -31,11 +31,15 @@ def flags() -> list[str]:
     return [*FLAGS, "--no-sandbox"] if is_root() else FLAGS
 
 
+def on_path() -> str | None:
+    """Return the path of a Chromium on PATH, or None."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 def find() -> str | None:
     """Return the path of a Chromium: one on PATH, else Playwright's own, else None."""
-    for name in NAMES:
-        if path := shutil.which(name):
-            return path
+    if path := on_path():
+        return path
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
     return own if Path(own).exists() else None

@@ -6,7 +6,6 @@ snippets, so that a page shows one kind of text only: Markdown.
 
 import hashlib
 import itertools
-import json
 import re
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tools import (
     glossary,
     matrix,
     notebooks,
+    records,
     snippets,
     terminal,
     twins,
@@ -34,20 +34,6 @@ ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
-
-# What the last run of tests/test_proof.py tried and caught.
-PROOF = CACHE / "damages.json"
-
-# The modules of the doc-tests: a change to one of them verifies all pages anew.
-GATE = [
-    "axes.py",
-    "comments.py",
-    "pages.py",
-    "process.py",
-    "prose.py",
-    "run_page.py",
-    "script.py",
-]
 
 # A line of output; the name of a side in a table or on a tab.
 PRINTED = '<span class="c1 printed"><span class="prompt">#&gt;</span>'
@@ -160,11 +146,11 @@ def generate(config) -> None:
     """Write what pages include: map, figures, links to notebooks, pictures, costs."""
     lessons, repository = course.lessons(config["nav"], DOCS), config["repo_url"]
     template = Lesson("_template", 0, "", DOCS / "course" / "_template")
-    records, changed = last_run()
+    known, changed = last_run()
     texts = {
         "course-map.md": course_map(lessons),
-        "figures.md": figures(records, changed),
-        "last-run.md": last_run_in_short(records, len(lessons)),
+        "figures.md": figures(known, changed),
+        "last-run.md": last_run_in_short(known, len(lessons)),
         "proof.md": proof(),
         "install.md": attempts.install(repository),
         **api.texts(config["nav"], CACHE / "generated" / "api" / "names.json"),
@@ -184,10 +170,11 @@ def generate(config) -> None:
 
 def proof() -> str:
     """Return the table of damages that the last test run tried on all pages."""
-    if not PROOF.exists():
+    totals = records.damages()
+    if not totals:
         return "`make test` tries the damages and writes their table here.\n"
     rows = []
-    for kind, (tried, caught) in json.loads(PROOF.read_text("utf-8")).items():
+    for kind, (tried, caught) in totals.items():
         share = f" ({caught / tried:.0%})" if caught < tried else ""
         rows.append([kind.replace(">", "&gt;"), f"{tried:,}", f"{caught:,}{share}"])
     return cost.table(["damage", "tried", "caught"], rows, align="---") + "\n"
@@ -217,18 +204,16 @@ def proof_of(text: str) -> str:
     return f"``` {{ .text .output .proved .no-copy }}\n{line}\n```\n\n" if line else ""
 
 
-def record_of(page: Path) -> Path:
-    """Return where the doc-tests write down that a page was run and found true."""
-    return CACHE / "verified" / f"{page.relative_to(ROOT)}.json"
+def included(page: Path) -> list[Path]:
+    """Return the files of the project that a page includes."""
+    names = sorted(snippets.included(page.read_text("utf-8")))
+    files = [folder / name for name in names for folder in (DOCS, EXAMPLES)]
+    return [file for file in files if file.is_file()]
 
 
 def fingerprint(page: Path) -> str:
-    """Return a hash of a page, of the code that it includes, and of the gate."""
-    text = page.read_bytes()
-    names = sorted(snippets.included(text.decode()))
-    files = [folder / name for name in names for folder in (DOCS, EXAMPLES)]
-    files += [ROOT / "mkdocs.yml", *(ROOT / "tests" / name for name in GATE)]
-    parts = [text, *(file.read_bytes() for file in files if file.is_file())]
+    """Return a hash of a page, and of the code that it includes."""
+    parts = [file.read_bytes() for file in (page, *included(page))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -239,40 +224,41 @@ def pages() -> list[Path]:
 
 
 def last_run() -> tuple[list[dict], list[str]]:
-    """Return the records of pages that are as they ran, and the names of the others."""
-    records, changed = [], []
+    """Return what is known of pages that are as they ran, and names of the others."""
+    known = {found["name"]: found for found in records.facts("page")}
+    current, changed = [], []
     for page in pages():
-        path = record_of(page)
-        found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        name = page.relative_to(ROOT).as_posix()
+        found = known.get(name, {})
         if found.get("fingerprint") == fingerprint(page):
-            records.append(found)
+            current.append(found)
         else:
-            changed.append(page.relative_to(ROOT).as_posix())
-    return records, changed
+            changed.append(name)
+    return current, changed
 
 
-def last_run_in_short(records: list[dict], lessons: int) -> str:
+def last_run_in_short(known: list[dict], lessons: int) -> str:
     """Return the figures that home shows, as a list in Markdown."""
     lines = [f"**{lessons}** lessons, each with a problem to attempt"]
-    if records:
-        versions = records[0]["versions"]
+    if known:
+        versions = known[0]["versions"]
         lines = [
-            f"**{sum(found['blocks'] for found in records):,}** code blocks executed",
-            f"**{sum(found['outputs'] for found in records):,}** output lines compared",
+            f"**{sum(found['blocks'] for found in known):,}** code blocks executed",
+            f"**{sum(found['outputs'] for found in known):,}** output lines compared",
             *lines,
             f"flax {versions['flax']}, jax {versions['jax']}",
         ]
     return "The last test run:\n\n" + "".join(f"- {line}\n" for line in lines)
 
 
-def figures(records: list[dict], changed: list[str]) -> str:
+def figures(known: list[dict], changed: list[str]) -> str:
     """Return the figures of the last test run, of pages that have not changed since."""
-    versions = records[0]["versions"] if records else {}
+    versions = known[0]["versions"] if known else {}
     rows = {
-        "pages and programs verified": f"{len(records)} of {len(records + changed)}",
-        "code blocks executed": sum(found["blocks"] for found in records),
-        "output lines compared": sum(found["outputs"] for found in records),
-        "commands shown, not run here": sum(found["commands"] for found in records),
+        "pages and programs verified": f"{len(known)} of {len(known + changed)}",
+        "code blocks executed": sum(found["blocks"] for found in known),
+        "output lines compared": sum(found["outputs"] for found in known),
+        "commands shown, not run here": sum(found["commands"] for found in known),
         **{f"{name} version": number for name, number in versions.items()},
     }
     cells = [[what, str(figure)] for what, figure in rows.items()]

@@ -11,17 +11,22 @@ ROOT = Path(__file__).parent.parent
 HANG = 1_800
 
 
-def copy(target: Path) -> list[str]:
-    """Copy the files that git knows or would add; return their names, sorted."""
+def names() -> list[str]:
+    """Return the names of the files that git knows or would add, sorted."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
     )
-    names = [n for n in sorted(set(listed.stdout.splitlines())) if (ROOT / n).is_file()]
-    for name in names:
+    return [n for n in sorted(set(listed.stdout.splitlines())) if (ROOT / n).is_file()]
+
+
+def copy(target: Path) -> list[str]:
+    """Copy the files that git knows or would add; return their names, sorted."""
+    found = names()
+    for name in found:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target / name)
-    return names
+    return found
 
 
 def say(text: str) -> None:

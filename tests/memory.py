@@ -1,0 +1,347 @@
+"""Remembers what was found true: it is not run again while nothing has changed.
+
+What a test depends on is the modules of the project that its own module imports, the
+files that it declares with `reads`, the packages, and the settings of JAX. A test that
+declares nothing depends on every file of the project. With `--remember`, tests whose
+last verdict was "passed" in this very state are left out. CI runs everything.
+
+What a test opens in this process is watched: one that reads a file of the project which
+it has not declared fails.
+"""
+
+import fnmatch
+import functools
+import hashlib
+import os
+import platform
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import grimp
+import pytest
+
+from tests import summary
+from tools import browser, project, records
+from tools.project import ROOT
+
+OUR = ("tests", "tools", "nnx_by_example")
+# Whatever is tested, it is tested with these.
+COMMON = ("pyproject.toml", "requirements.lock", "tests/conftest.py", "tests/memory.py")
+SETTINGS = ("JAX_", "XLA_", "NNX_", "FLAX_", "PJRT_", "TF_")
+# All that a built page is made from.
+SITE = ("docs/**", "examples/**", "overrides/**", "tools/**", "mkdocs.yml", "*.md")
+SITE += ("nnx_by_example/**",)
+
+# Pages first: the site shows what their run has counted, and waits for it. Then what
+# takes long, so that no worker is left with it at the end.
+ORDER = ("pages", "proof", "exercises", "attempts", "cost", "tools", "nbe", "watch")
+ORDER += ("examples", "browser", "site", "cards", "twins")
+PAGE = "tests/test_pages.py::test_page["
+
+BEFORE, CODE = pytest.StashKey[dict](), pytest.StashKey[str]()
+STOPPED = "stopped"  # a name in the records for a run that is given up
+CHOSEN, UNCHANGED = pytest.StashKey[list](), pytest.StashKey[list]()
+opened: set[str] = set()  # by the test that runs
+RUN = uuid.uuid4().hex
+
+
+def reads(*patterns: str, of: Callable[..., Iterable] | None = None):
+    """Return a mark: the files of the project that a test depends on.
+
+    Args:
+      patterns: as `fnmatch` takes them, relative to the project; `*` matches `/` too.
+      of: returns further paths, given the parameters of the test by name.
+    """
+    return pytest.mark.reads(*patterns, of=of)
+
+
+@functools.cache
+def listed() -> dict[str, bytes]:
+    """Return every file that git knows or would add, with a hash of what it holds."""
+    names = project.names()
+    return {n: hashlib.sha256((ROOT / n).read_bytes()).digest() for n in names}
+
+
+@functools.cache
+def environment() -> str:
+    """Return what a verdict depends on beside the files of the project."""
+    folders = [Path(folder) for folder in sys.path]
+    packages = sorted(p.name for path in folders for p in path.glob("*.dist-info"))
+    settings = sorted(
+        f"{k}={v}" for k, v in os.environ.items() if k.startswith(SETTINGS)
+    )
+    chromium = browser.on_path()
+    built = [str(Path(chromium).resolve().stat().st_mtime_ns)] if chromium else []
+    parts = [sys.version, platform.machine(), *packages, *settings, *built]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@functools.cache
+def modules() -> grimp.ImportGraph:
+    """Return which module of the project imports which."""
+    return grimp.build_graph(*OUR, cache_dir=None)
+
+
+@functools.cache
+def code_of(module: str) -> frozenset[str]:
+    """Return the files of a module of tests and of all of ours that it imports."""
+    graph, found = modules(), set()
+    for name in {module, "tests.conftest"} & graph.modules:
+        for one in {name, *graph.find_upstream_modules(name)}:
+            path = one.replace(".", "/")
+            found |= {f"{path}.py", f"{path}/__init__.py"} & listed().keys()
+    return frozenset(found)
+
+
+@functools.cache
+def matching(pattern: str) -> frozenset[str]:
+    """Return the files of the project whose path matches a pattern."""
+    if not set("*?[") & set(pattern):
+        return frozenset({pattern} & listed().keys())
+    return frozenset(fnmatch.filter(listed(), pattern))
+
+
+def declared(item: pytest.Item) -> frozenset[str] | None:
+    """Return the files that a test says it depends on, or None if it says nothing."""
+    found, marks = set(), list(item.iter_markers("reads"))
+    for mark in marks:
+        of = mark.kwargs.get("of")
+        parameters = item.callspec.params if of else {}
+        paths = of(**parameters) if of else ()
+        names = (str(p.relative_to(ROOT) if isinstance(p, Path) else p) for p in paths)
+        for pattern in (*mark.args, *names):
+            found |= matching(pattern)
+    return frozenset(found) if marks else None
+
+
+def code_files(item: pytest.Item) -> frozenset[str]:
+    """Return the files of the project that a test runs with."""
+    common = {name for pattern in COMMON for name in matching(pattern)}
+    return code_of(item.module.__name__) | common
+
+
+def files_of(item: pytest.Item) -> frozenset[str]:
+    """Return all files of the project that a test depends on."""
+    own = declared(item)
+    return frozenset(listed()) if own is None else own | code_files(item)
+
+
+@functools.cache
+def digest(files: frozenset[str]) -> str:
+    """Return a hash of some files, of their names, and of the environment."""
+    whole = hashlib.sha256(environment().encode())
+    for name in sorted(files):
+        whole.update(name.encode() + listed()[name])
+    return whole.hexdigest()
+
+
+def name_of(item: pytest.Item) -> str:
+    """Return the name of a test, which no group of xdist has changed."""
+    return item.nodeid.partition("@")[0]
+
+
+def remembers(config: pytest.Config) -> bool:
+    """Return whether tests are left out that were found true in this state."""
+    return config.getoption("remember") and "CI" not in os.environ
+
+
+def pytest_addoption(parser):
+    """Add `--remember`."""
+    parser.addoption(
+        "--remember",
+        action="store_true",
+        help="leave out what passed and has not changed since; not where CI is set",
+    )
+
+
+def pytest_configure(config):
+    """Begin a run; look from now on at what is opened."""
+    config.addinivalue_line("markers", "reads(*patterns, of): what a test depends on")
+    sys.addaudithook(notice)
+    if not hasattr(config, "workerinput"):
+        records.tidy()
+        config.pluginmanager.register(Book(config), "book")
+
+
+def notice(event: str, arguments: tuple) -> None:
+    """Note a file that is opened."""
+    if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+        opened.add(os.fsdecode(arguments[0]))
+
+
+def run_of(config: pytest.Config) -> str:
+    """Return a name for this run, which all its workers share."""
+    return getattr(config, "workerinput", {}).get("testrunuid", RUN)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Order the tests, and leave out what was found true in this very state."""
+    arrange(items, config.getoption("splits", None) or 1)
+    if not (ROOT / ".git").exists():  # a copy of the project, made by a test
+        return
+    known, kept, unchanged = records.read(), [], []
+    for item in items:
+        name, state = name_of(item), digest(files_of(item))
+        item.user_properties += [("test", name), ("state", state)]
+        item.stash[BEFORE] = before = known.get(name, {})
+        passed = before.get("passed") and before["state"] == state
+        (unchanged if passed and remembers(config) else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=unchanged)
+    config.stash[UNCHANGED] = [name_of(item) for item in unchanged]
+
+
+def arrange(items: list[pytest.Item], shards: int = 1) -> None:
+    """Put tests in the order in which they run; those of a page go to one worker.
+
+    Args:
+      items: the tests.
+      shards: in how many parts of equal length the order will be cut. Each part then
+        has its share of what takes long.
+    """
+    groups: dict[tuple, list[pytest.Item]] = {}
+    for at, item in enumerate(items):
+        part = item.path.stem.removeprefix("test_")
+        rank = ORDER.index(part) if part in ORDER else len(ORDER)
+        page = (
+            item.callspec.id
+            if part in ORDER[:2] and "path" in item.fixturenames
+            else ""
+        )
+        if page:
+            item.add_marker(pytest.mark.xdist_group(page))
+            rank = 0
+        own = item.get_closest_marker("xdist_group")
+        key = rank, page, own.args[0] if own else f"{at:06}"
+        groups.setdefault(key, []).append(item)
+    ordered = [groups[key] for key in sorted(groups)]
+    ordered = [group for first in range(shards) for group in ordered[first::shards]]
+    items[:] = [item for group in ordered for item in group]
+
+
+def pytest_collection_finish(session):
+    """Note the pages that run, for which the site waits."""
+    chosen = [name_of(item) for item in session.items]
+    session.config.stash[CHOSEN] = [name for name in chosen if name.startswith(PAGE)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fail a test that reads a file of the project which it does not depend on."""
+    opened.clear()
+    result = yield
+    if (ROOT / ".git").exists():
+        paths = {os.path.relpath(path, ROOT) for path in opened}
+        code = {f"{name.replace('.', '/')}.py" for name in modules().modules}
+        undeclared = (paths & listed().keys()) - files_of(item) - code
+        if undeclared:
+            pytest.fail(
+                f"it reads {', '.join(sorted(undeclared))}, not named by `reads`: "
+                "a change there would not run it again",
+                pytrace=False,
+            )
+    return result
+
+
+@pytest.fixture
+def note(record_property):
+    """Return a function that notes facts for the site and for the next run."""
+    return lambda **facts: record_property("facts", facts)
+
+
+@pytest.fixture
+def seen_before(request, note):
+    """Return a function: whether this test has passed with the very same thing.
+
+    Where what is tested is made in the run, such as a built page, only then is it known
+    whether it has changed. The thing is given by a hash.
+    """
+
+    def seen(thing: str) -> bool:
+        code = digest(code_files(request.node))
+        note(seen=[code, thing])
+        before = request.node.stash.get(BEFORE, {})
+        same = before.get("facts", {}).get("seen") == [code, thing]
+        return bool(same and before["passed"] and remembers(request.config))
+
+    return seen
+
+
+def wait_for_pages(config: pytest.Config) -> None:
+    """Wait until there is a verdict on each page that runs: the site shows them."""
+    missing = set(config.stash[CHOSEN])
+    while missing:
+        run = run_of(config)
+        done = {name for name, one in records.read().items() if one["run"] == run}
+        missing -= done
+        if STOPPED in done:
+            return
+        time.sleep(0.2 if missing else 0)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """Tell the process that sums up what was left out; that is no failure."""
+    unchanged = session.config.stash.get(UNCHANGED, [])
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["unchanged"] = unchanged
+    elif book := session.config.pluginmanager.get_plugin("book"):
+        book.unchanged = book.unchanged or unchanged
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and book.unchanged:
+            session.exitstatus = pytest.ExitCode.OK
+
+
+class Book:
+    """Writes verdicts down, and sums them up, in the process that hears of all."""
+
+    def __init__(self, config: pytest.Config):
+        self.config = config
+        self.run = getattr(config.option, "testrunuid", None) or RUN
+        self.failed: set[str] = set()
+        self.parts: dict[str, Counter] = {}
+        self.unchanged: list[str] = []
+
+    def pytest_runtest_logreport(self, report):
+        """Note what has become of a phase of a test, and at its end of the test."""
+        noted: dict = {"facts": {}}
+        for name, value in report.user_properties:
+            if name == "facts":
+                noted["facts"] |= value
+            else:
+                noted[name] = value
+        test = noted.pop("test", report.nodeid.partition("@")[0])
+        part = self.parts.setdefault(part_of(test), Counter())
+        part["seconds"] += getattr(report, "duration", 0)
+        crashed = report.when not in ("setup", "call", "teardown")
+        if report.failed:
+            self.failed.add(test)
+        if report.when == "teardown" or crashed:
+            part["failed" if test in self.failed else "passed"] += 1
+            verdict = {"run": self.run, "passed": test not in self.failed}
+            records.add(test, {"state": "", **noted, **verdict})
+            if test in self.failed and self.config.getoption("maxfail"):
+                records.add(STOPPED, verdict | {"facts": {}})
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node, error):
+        """Note what a worker has left out: every worker leaves out the same."""
+        output = getattr(node, "workeroutput", None) or {}
+        self.unchanged = output.get("unchanged", self.unchanged)
+
+    def pytest_terminal_summary(self, terminalreporter):
+        """Sum up: each part, and the damages that were tried."""
+        for test in self.unchanged:
+            self.parts.setdefault(part_of(test), Counter())["unchanged"] += 1
+        summary.write(self.parts, records.damages(), summary.FILE)
+        for line in summary.lines(summary.FILE):
+            terminalreporter.write_line(line)
+
+
+def part_of(test: str) -> str:
+    """Return the part of the suite to which a test belongs."""
+    return test.partition("::")[0].rpartition("test_")[2].removesuffix(".py")
