@@ -22,6 +22,7 @@ from playwright.sync_api import expect
 
 from tests.conftest import HANG, Site
 from tests.pages import ROOT, site_config
+from tests.process import ENVIRONMENT
 from tests.test_site import loads
 from tools import api, errors
 
@@ -69,6 +70,36 @@ RUN = """async ([scheme, options, hang]) => {
   }
   await Promise.all(document.getAnimations().map(a => a.finished))
   return axe.run(options)
+}"""
+# Types one text after the other into the search, and waits for what it shows of each.
+SEARCH = """async ([texts, hang]) => {
+  const [field] = document.getElementsByClassName("md-search__input")
+  const [result] = document.getElementsByClassName("md-search-result")
+  const [meta] = result.getElementsByClassName("md-search-result__meta")
+  const [list] = result.getElementsByClassName("md-search-result__list")
+  const shows = typed => {
+    const says = meta.textContent.trim()
+    const none = !typed || says.startsWith("No matching")
+    return (says == "Type to start searching") == !typed && !list.firstChild == none
+  }
+  const shown = typed => new Promise((resolve, reject) => {
+    const look = () => shows(typed) && resolve(watch.disconnect())
+    const watch = new MutationObserver(look)
+    watch.observe(result, { childList: true, subtree: true, characterData: true })
+    setTimeout(() => reject(Error(`Nothing is shown for '${typed}'`)), hang)
+    look()
+  })
+  const found = {}
+  for (const text of texts) {
+    for (const typed of ["", text]) {
+      field.value = typed
+      field.dispatchEvent(new KeyboardEvent("keyup"))
+      await shown(typed)
+    }
+    const links = list.querySelectorAll(".md-search-result__item > a:first-of-type")
+    found[text] = Array.from(links, link => link.href)
+  }
+  return found
 }"""
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
@@ -163,7 +194,7 @@ def copied_blocks(page):
     return copied
 
 
-def output_of(blocks, folder, *options, **environment):
+def output_of(blocks, folder, *options):
     """Return what the pasted blocks print as one script in a fresh interpreter."""
     script = folder / "pasted.py"
     script.write_text("\n\n".join(blocks))
@@ -172,7 +203,7 @@ def output_of(blocks, folder, *options, **environment):
         capture_output=True,
         text=True,
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, **ENVIRONMENT},
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -194,7 +225,7 @@ def test_a_copied_page_runs_and_prints_what_it_shows(open_page, tmp_path, path, 
 
 def test_a_copied_program_runs_and_prints_what_the_page_shows(open_page, tmp_path):
     page = open_page(PROGRAM)
-    printed = output_of(copied_blocks(page), tmp_path, MPLBACKEND="template")
+    printed = output_of(copied_blocks(page), tmp_path)
     assert printed == "".join(page.locator(".output code").all_inner_texts())
     assert page.locator("figure.figure svg").is_visible()
 
@@ -396,29 +427,24 @@ def wanted():
     return tagged
 
 
-def found(page, text):
-    """Return the pages that the search shows for a text, the best first."""
-    field = page.locator("input.md-search__input")
-    says = "document.querySelector('.md-search-result__meta').textContent.trim()"
-    results = page.locator(".md-search-result__item > a:first-of-type")
-    for typed, sign in (("", "=="), (text, "!=")):
-        field.fill(typed)
-        field.dispatch_event("keyup")
-        page.wait_for_function(f"{says} {sign} 'Type to start searching'")
-    if "No matching" not in page.evaluate(says):
-        results.first.wait_for()
-    urls = results.evaluate_all("links => links.map(a => a.href)")
-    return [re.sub(r".*/nnx-by-example/|[?#].*", "", url) for url in urls]
+def found(page, texts):
+    """Return the pages that the search shows for each text, the best first."""
+    found = page.evaluate(SEARCH, [list(texts), HANG])
+    return {
+        text: [re.sub(r".*/nnx-by-example/|[?#].*", "", url) for url in urls]
+        for text, urls in found.items()
+    }
 
 
 def test_search_finds_first_the_lesson_of_a_name_and_of_a_message(open_page):
     page = open_page("")
     page.locator("input.md-search__input").focus()  # the index is loaded now
-    first = {text: (found(page, text)[:1], pages) for text, pages in wanted().items()}
-    late = {t: found for t, (found, pages) in first.items() if not pages & {*found}}
+    expected = wanted()
+    results = found(page, [*expected, "neverprinted"])
+    assert results.pop("neverprinted") == []
+    late = {t: results[t][:1] for t in expected if not expected[t] & {*results[t][:1]}}
     assert late.keys() == LATE, late
-    assert len(first) > 70
-    assert found(page, "neverprinted") == []
+    assert len(results) > 70
 
 
 def test_tabs_switch_by_keyboard(open_page):

@@ -182,7 +182,9 @@ def test_a_site_is_built_once_and_all_who_ask_hear_what_mkdocs_says(tmp_path):
     (root / "docs").mkdir(parents=True)
     (root / "mkdocs.yml").write_text("site_name: Broken\nnav: [gone.md]\n")
     for _ in range(2):
-        with pytest.raises(AssertionError, match=r"'gone\.md' is included in the 'nav'"):
+        with pytest.raises(
+            AssertionError, match=r"'gone\.md' is included in the 'nav'"
+        ):
             built(folder, "http://127.0.0.1/", root)
         (root / "mkdocs.yml").unlink(missing_ok=True)  # it would say so
 
