@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from filelock import FileLock
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.pages import ROOT, site_config
 from tools import browser as chromium
@@ -28,6 +29,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a learner's command keeps between its runs: here, and not in the user's home.
 os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")
+
+# How long, in ms, a test waits for the browser. Nothing right takes so long, however
+# busy the machine is: only a browser that hangs does.
+HANG = 20 * 60 * 1000
+
+# Where the process that started pytest keeps the place of the site.
+SITE = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,25 +87,59 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         """Keep the test output free of requests."""
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """Build the site as it is published, below a path, and serve it."""
-    root = tmp_path_factory.mktemp("pages")
-    folder = root / "nnx-by-example"
-    handler = functools.partial(QuietHandler, directory=str(root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        url = f"http://127.0.0.1:{server.server_port}/{folder.name}/"
-        build = subprocess.run(
-            [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder],
-            cwd=ROOT,
-            env={**os.environ, "SITE_URL": url, "NO_MKDOCS_2_WARNING": "1"},
-            capture_output=True,
-            text=True,
-        )
-        assert build.returncode == 0, build.stdout + build.stderr
+def place_of(config) -> list[str]:
+    """Return folder and address of the site: one of each for all processes of a run.
+
+    The first process of pytest serves the folder, from its first call on to its end.
+    """
+    if hasattr(config, "workerinput"):
+        return config.workerinput["site"]
+    if SITE not in config.stash:
+        root = tempfile.TemporaryDirectory()
+        handler = functools.partial(QuietHandler, directory=root.name)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Site(folder, url)
-        server.shutdown()
+        for last in (root.cleanup, server.server_close, server.shutdown):
+            config.add_cleanup(last)  # the last one first
+        url = f"http://127.0.0.1:{server.server_port}/nnx-by-example/"
+        config.stash[SITE] = [f"{root.name}/nnx-by-example", url]
+    return config.stash[SITE]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell each worker where the site is."""
+    node.workerinput["site"] = place_of(node.config)
+
+
+def built(folder, url, root=ROOT) -> Site:
+    """Return the site as it is published, below a path, built by the first who asks.
+
+    Raises:
+      AssertionError: if it does not build, with what MkDocs says, for all who ask.
+    """
+    said = Path(f"{folder}.json")  # written once the build has ended
+    with FileLock(f"{folder}.lock"):
+        if not said.exists():
+            build = subprocess.run(
+                [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder],
+                cwd=root,
+                env={**os.environ, "SITE_URL": url, "NO_MKDOCS_2_WARNING": "1"},
+                capture_output=True,
+                text=True,
+            )
+            said.write_text(
+                json.dumps([build.returncode, build.stdout + build.stderr]), "utf-8"
+            )
+    code, text = json.loads(said.read_text("utf-8"))
+    assert code == 0, text
+    return Site(Path(folder), url)
+
+
+@pytest.fixture(scope="session")
+def site(pytestconfig, generated):
+    """Return the built site, which is served."""
+    return built(*place_of(pytestconfig))
 
 
 @pytest.fixture(scope="session")
@@ -105,9 +147,10 @@ def browser():
     """Start the Chromium that tools/browser.py finds; a missing one is an error."""
     path = chromium.find()
     assert path, "no Chromium: run `make test`, which installs one"
+    expect.set_options(timeout=HANG)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=path, args=chromium.flags()
+            executable_path=path, args=chromium.flags(), timeout=HANG
         )
         yield running
         running.close()

@@ -8,7 +8,7 @@ from flax import linen, nnx
 from mkdocs.exceptions import PluginError
 
 from tests.pages import ROOT, read_blocks, site_config
-from tools import api
+from tools import api, hooks
 
 FLAX = {"nnx": nnx, "nn": linen}
 
@@ -58,9 +58,9 @@ def invented(x: nets.Variable):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """Return where the names of Flax are kept."""
-    return tmp_path_factory.mktemp("api") / "names.json"
+def kept(generated):
+    """Return where the names of Flax are kept, for the pages of the site."""
+    return hooks.CACHE / "generated" / "api" / "names.json"
 
 
 @pytest.fixture(scope="module")

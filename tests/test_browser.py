@@ -1,20 +1,29 @@
 """The site in a real browser: what a reader sees, presses, copies and pastes."""
 
 import gzip
+import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections import Counter
+from contextlib import closing, nullcontext
+from urllib.parse import urljoin
 
 import jax
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT, AxeResults
+from bs4 import BeautifulSoup
 from flax import nnx
 from flax.errors import TraceContextError
 from playwright.sync_api import expect
 
+from tests.conftest import HANG, Site
 from tests.pages import ROOT, site_config
+from tests.process import ENVIRONMENT
+from tests.test_site import loads
 from tools import api, errors
 
 LESSON = "course/call-vs-init/"
@@ -26,7 +35,74 @@ RULES = {
     "light": REPORT,
     "dark": {**REPORT, "runOnly": ["color-contrast", "link-in-text-block"]},
 }
+# axe makes thousands of colours a page, from some twenty texts, and keeps each of their
+# numbers in a WeakMap. Half of its time goes if it reads a text once, and if a number
+# is a property. A test sees that its results stay the same.
+AXE = (
+    "(WeakMap => {"
+    + AXE_SCRIPT
+    + """})(class {
+      key = Symbol()
+      has(object) { return this.key in object }
+      get(object) { return object[this.key] }
+      set(object, value) { object[this.key] = value; return this }
+      delete(object) { return delete object[this.key] }
+    })
+    {
+      const { Color } = axe.commons.color
+      const { parseString } = Color.prototype
+      const known = new Map()
+      Color.prototype.parseString = function (text) {
+        if (!known.has(text)) known.set(text, parseString.call(new Color(), text))
+        const { r, g, b, alpha } = known.get(text)
+        return Object.assign(this, { r, g, b, alpha })
+      }
+    }
+    0"""
+)
+# Runs axe once the page has the scheme of the system, which it follows at once.
+RUN = """async ([scheme, options, hang]) => {
+  const frame = () => new Promise(requestAnimationFrame)
+  const late = performance.now() + hang
+  while (document.body.dataset.mdColorScheme != scheme) {
+    if (performance.now() > late) throw Error(`The page is never in ${scheme}`)
+    await frame()
+  }
+  await Promise.all(document.getAnimations().map(a => a.finished))
+  return axe.run(options)
+}"""
+# Types one text after the other into the search, and waits for what it shows of each.
+SEARCH = """async ([texts, hang]) => {
+  const [field] = document.getElementsByClassName("md-search__input")
+  const [result] = document.getElementsByClassName("md-search-result")
+  const [meta] = result.getElementsByClassName("md-search-result__meta")
+  const [list] = result.getElementsByClassName("md-search-result__list")
+  const shows = typed => {
+    const says = meta.textContent.trim()
+    const none = !typed || says.startsWith("No matching")
+    return (says == "Type to start searching") == !typed && !list.firstChild == none
+  }
+  const shown = typed => new Promise((resolve, reject) => {
+    const look = () => shows(typed) && resolve(watch.disconnect())
+    const watch = new MutationObserver(look)
+    watch.observe(result, { childList: true, subtree: true, characterData: true })
+    setTimeout(() => reject(Error(`Nothing is shown for '${typed}'`)), hang)
+    look()
+  })
+  const found = {}
+  for (const text of texts) {
+    for (const typed of ["", text]) {
+      field.value = typed
+      field.dispatchEvent(new KeyboardEvent("keyup"))
+      await shown(typed)
+    }
+    const links = list.querySelectorAll(".md-search-result__item > a:first-of-type")
+    found[text] = Array.from(links, link => link.href)
+  }
+  return found
+}"""
 PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
 # What the first load of a page may take, with an empty cache.
 MAX_REQUESTS, MAX_KB = 10, 100
 # Of these only the name is shown, and it says nothing of what is wrong.
@@ -35,26 +111,60 @@ COMMON = ("TypeError", "ValueError")
 LATE = {"grad requires real- or complex-valued inputs"}
 
 
-@pytest.fixture
-def open_page(browser, site):
-    """Return a function that opens a page and notes its requests and its errors."""
-    contexts = []
+def address_of(source):
+    """Return the address of the page of a file that `nav` names; home is empty."""
+    return re.sub(r"(^|/)index/$", r"\1", re.sub(r"\.\w+$", "/", source))
 
-    def open_page(path, **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        page = context.new_page()
-        page.requested, page.failures = [], []
-        page.on("request", lambda request: page.requested.append(request.url))
-        page.on("pageerror", lambda error: page.failures.append(str(error)))
-        page.on("requestfailed", lambda request: page.failures.append(request.url))
-        page.goto(site.url + path, wait_until="networkidle")
-        return page
+
+SOURCES = [source for _, source in api.listed(site_config()["nav"])]
+PAGES = [*map(address_of, SOURCES), "404.html"]
+
+
+@pytest.fixture(scope="session")
+def window(browser):
+    """Return the page in which each test opens what it needs, as on a first visit."""
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(HANG)
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    page.requested, page.failures, page.pending = [], [], set()
+
+    def begins(request):
+        page.requested.append(request.url)
+        page.pending.add(request)
+
+    def fails(request):
+        page.failures.append(request.url)
+        page.pending.discard(request)
+
+    page.on("request", begins)
+    page.on("requestfinished", lambda request: page.pending.discard(request))
+    page.on("requestfailed", fails)
+    page.on("pageerror", lambda error: page.failures.append(str(error)))
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def open_page(window, site):
+    """Return a function that opens a page and notes its requests and its errors."""
+
+    def open_page(path, viewport=DESKTOP):
+        window.set_viewport_size(viewport)
+        window.emulate_media(color_scheme="light")
+        window.goto(site.url + path)
+        while window.pending:  # what they bring belongs to the page
+            window.evaluate("new Promise(requestAnimationFrame)")
+        return window
 
     yield open_page
-    for context in contexts:
-        context.close()
+    if window.url.startswith(site.url):
+        window.evaluate("localStorage.clear(); sessionStorage.clear()")
+        window.goto("about:blank")
+    for noted in (window.requested, window.failures, window.pending):
+        noted.clear()
 
 
 def unfold(page):
@@ -84,7 +194,7 @@ def copied_blocks(page):
     return copied
 
 
-def output_of(blocks, folder, *options, **environment):
+def output_of(blocks, folder, *options):
     """Return what the pasted blocks print as one script in a fresh interpreter."""
     script = folder / "pasted.py"
     script.write_text("\n\n".join(blocks))
@@ -93,7 +203,7 @@ def output_of(blocks, folder, *options, **environment):
         capture_output=True,
         text=True,
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, **ENVIRONMENT},
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -115,7 +225,7 @@ def test_a_copied_page_runs_and_prints_what_it_shows(open_page, tmp_path, path, 
 
 def test_a_copied_program_runs_and_prints_what_the_page_shows(open_page, tmp_path):
     page = open_page(PROGRAM)
-    printed = output_of(copied_blocks(page), tmp_path, MPLBACKEND="template")
+    printed = output_of(copied_blocks(page), tmp_path)
     assert printed == "".join(page.locator(".output code").all_inner_texts())
     assert page.locator("figure.figure svg").is_visible()
 
@@ -149,39 +259,136 @@ def too_much(requested, site):
     return [] if fits else [f"{url}: {size:.0f} KB" for url, size in all_of_it]
 
 
-@pytest.mark.parametrize("part", range(4))  # a test for each quarter of the pages
-def test_every_page_is_whole_accessible_and_fits(open_page, site, part):
-    for path in [*site.pages(), "404.html"][part::4]:
-        page = open_page(path, viewport=PHONE)
-        unfold(page)
-        for system, scheme in SCHEMES.items():  # the page follows the system at once
-            page.emulate_media(color_scheme=system)
-            page.wait_for_selector(f"body[data-md-color-scheme={scheme}]")
-            page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
-            found = Axe().run(page, options=RULES[system])
-            report = f"{path} in {system}\n{found.generate_report()}"
-            assert not found.violations_count, report
-        for width in (390, 768):
-            assert not too_wide(page, width), f"{path}: {too_wide(page, width)}"
-        elsewhere = [url for url in page.requested if not url.startswith(site.url)]
-        assert not elsewhere, f"{path} asks another host: {elsewhere}"
-        assert not page.failures, f"{path}: {page.failures}"
-        assert not too_much(page.requested, site), f"{path} is heavy"
-        page.context.close()
+def loaded(site, path):
+    """Return the addresses of what a browser loads for a page, itself first.
+
+    The theme loads two files that no tag names: its search, and the list of pages.
+    """
+    url = site.url + path
+    soup = BeautifulSoup(site.file(path).read_text("utf-8"), "html.parser")
+    config = json.loads(soup.find(id="__config").string)
+    links = [
+        *loads(soup),
+        config["search"],
+        f"{config['base'].rstrip('/')}/sitemap.xml",
+    ]
+    return [url, *(urljoin(url, link) for link in links)]
+
+
+def seen_by_a_reader(site, path):
+    """Return a hash of what the verdict on a page depends on: all that it loads.
+
+    Where the site is served does not count.
+    """
+    found = hashlib.sha256(path.encode())
+    for url in loaded(site, path):
+        address = url.removeprefix(site.url)
+        text = site.file(address).read_bytes().replace(site.url.encode(), b"")
+        found.update(f"\0{address}\0{len(text)}\0".encode() + text)
+    return found.hexdigest()
+
+
+def violations(page):
+    """Return what axe finds wrong with a page, in light and then in dark."""
+    page.evaluate(AXE)
+    reports = []
+    for system, scheme in SCHEMES.items():
+        page.emulate_media(color_scheme=system)
+        found = AxeResults(page.evaluate(RUN, [scheme, RULES[system], HANG]))
+        if found.violations_count:
+            reports.append(f"in {system}:\n{found.generate_report()}")
+    return "\n".join(reports)
+
+
+def test_every_page_of_the_site_is_opened(site):
+    assert sorted(PAGES) == sorted([*site.pages(), "404.html"])
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_whole_accessible_and_fits(open_page, site, path):
+    page = open_page(path, viewport=PHONE)
+    unfold(page)
+    assert not violations(page)
+    for width in (390, 768):
+        assert not too_wide(page, width)
+    elsewhere = [url for url in page.requested if not url.startswith(site.url)]
+    assert not elsewhere, f"it asks another host: {elsewhere}"
+    assert not page.failures
+    assert not too_much(loaded(site, path), site)
+    unknown = Counter(page.requested) - Counter(loaded(site, path))
+    assert not unknown, "`loaded` does not know of them"
 
 
 def test_the_checks_of_every_page_can_fail(open_page, site):
     page = open_page("", viewport=PHONE)
     assert not too_wide(page, 390)
-    page.evaluate(
-        """document.querySelector("h1").style.cssText = "color: #eee; width: 900px"
-        new Image().src = "http://localhost:9/elsewhere.png" """
-    )
-    page.wait_for_event("requestfailed")
+    with page.expect_event("requestfailed"):
+        page.evaluate(
+            """document.querySelector("h1").style.cssText = "color: #eee; width: 900px"
+            document.querySelector("article p").style.color = "#333"
+            new Image().src = "http://localhost:9/elsewhere.png" """
+        )
     assert too_wide(page, 390)
-    assert Axe().run(page).violations_count
+    light, dark = violations(page).split("in dark:")
+    assert "<h1" in light
+    assert "<p" in dark
     assert not all(url.startswith(site.url) for url in page.requested)
+    assert Counter(page.requested) - Counter(loaded(site, ""))
     assert page.failures
+
+
+def test_axe_finds_the_same_in_less_time(browser):
+    styles = [
+        "color: #eee",
+        "color: rgb(90 90 90 / 50%)",
+        "color: white; background: hsl(0.5turn 50% 40%)",
+        "color: oklch(70% 0.1 200); opacity: 0.9",
+        "color: color(display-p3 0.9 0.6 0.6)",
+        "color: red; background: rgba(0, 0, 0, 0.4)",
+        "background: linear-gradient(red, blue)",
+        "background: #888; mix-blend-mode: multiply",
+        "text-shadow: 0 0 1px #888",
+    ]
+    texts = [f'<div><p style="{style}">Text <a>of</a></p></div>' for style in styles]
+
+    def found(script):
+        page.set_content(f"<main style='background: #eef'>{''.join(texts)}</main>")
+        page.evaluate(script)
+        result = page.evaluate("axe.run()")
+        kinds = ("violations", "incomplete", "passes", "inapplicable")
+        return {kind: result[kind] for kind in kinds}
+
+    with closing(browser.new_page()) as page:
+        results = found(AXE)
+        assert results == found(f"{AXE_SCRIPT}; 0")
+    nodes = {one["id"]: one["nodes"] for one in results["violations"]}
+    assert 5 < len(nodes["color-contrast"]) < 2 * len(styles)
+
+
+def test_a_verdict_depends_on_what_its_page_loads(site, tmp_path):
+    parts = shutil.ignore_patterns("cards", "examples", "*.ipynb")
+    folder = shutil.copytree(site.folder, tmp_path / "site", ignore=parts)
+    copy = Site(folder, site.url)
+    before = seen_by_a_reader(copy, LESSON)
+    for other in ("index.html", "search/search_index.json", f"{LESSON}index.md"):
+        file = folder / other
+        file.write_text(file.read_text("utf-8") + " ", "utf-8")
+    assert seen_by_a_reader(copy, LESSON) == before
+    assert seen_by_a_reader(copy, "") != seen_by_a_reader(site, "")
+    for url in loaded(copy, LESSON):
+        file = copy.file(url.removeprefix(site.url))
+        content = file.read_bytes()
+        file.write_bytes(content + b" ")
+        assert seen_by_a_reader(copy, LESSON) != before, url
+        file.write_bytes(content)
+    elsewhere = Site(tmp_path / "moved", "http://127.0.0.1:1/nnx-by-example/")
+    for file in folder.rglob("*.*"):
+        if file.suffix in {".html", ".css", ".js", ".xml", ".svg"}:
+            target = elsewhere.folder / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            text = file.read_text("utf-8").replace(site.url, elsewhere.url)
+            target.write_text(text, "utf-8")
+    assert seen_by_a_reader(elsewhere, LESSON) == before
 
 
 def test_the_budget_can_be_exceeded(site):
@@ -193,7 +400,7 @@ def test_the_budget_can_be_exceeded(site):
 
 @pytest.mark.parametrize("way", ["", "?q=kernel"])
 def test_the_search_index_is_loaded_when_somebody_searches(open_page, way):
-    page = open_page(way, viewport={"width": 1280, "height": 900})
+    page = open_page(way)
     loaded = any("search_index" in url for url in page.requested)
     assert loaded == bool(way)
     with (
@@ -203,14 +410,14 @@ def test_the_search_index_is_loaded_when_somebody_searches(open_page, way):
     ):
         page.locator("input.md-search__input").focus()
     page.locator("input.md-search__input").fill("kernel")
-    expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".md-search-result__link").first).to_be_visible()
 
 
 def wanted():
     """Return names and messages, each with the pages of which one has to come first."""
     tagged, messages = {"call_vs_init_forward": {LESSON}}, []
-    for _, address in api.listed(site_config()["nav"]):
-        page = re.sub(r"index\.md$|\.\w+$", "/", address).replace("//", "/")
+    for address in SOURCES:
+        page = address_of(address)
         for tag in api.read_page(address)[0].get("tags", []):
             if re.match(r"nnx?\.", tag):  # the search knows no capitals
                 tagged.setdefault(tag.lower(), set()).add(page)
@@ -228,29 +435,24 @@ def wanted():
     return tagged
 
 
-def found(page, text):
-    """Return the pages that the search shows for a text, the best first."""
-    field = page.locator("input.md-search__input")
-    says = "document.querySelector('.md-search-result__meta').textContent.trim()"
-    results = page.locator(".md-search-result__item > a:first-of-type")
-    for typed, sign in (("", "=="), (text, "!=")):
-        field.fill(typed)
-        field.dispatch_event("keyup")
-        page.wait_for_function(f"{says} {sign} 'Type to start searching'")
-    if "No matching" not in page.evaluate(says):
-        results.first.wait_for()
-    urls = results.evaluate_all("links => links.map(a => a.href)")
-    return [re.sub(r".*/nnx-by-example/|[?#].*", "", url) for url in urls]
+def found(page, texts):
+    """Return the pages that the search shows for each text, the best first."""
+    found = page.evaluate(SEARCH, [list(texts), HANG])
+    return {
+        text: [re.sub(r".*/nnx-by-example/|[?#].*", "", url) for url in urls]
+        for text, urls in found.items()
+    }
 
 
 def test_search_finds_first_the_lesson_of_a_name_and_of_a_message(open_page):
-    page = open_page("", viewport={"width": 1280, "height": 900})
+    page = open_page("")
     page.locator("input.md-search__input").focus()  # the index is loaded now
-    first = {text: (found(page, text)[:1], pages) for text, pages in wanted().items()}
-    late = {t: found for t, (found, pages) in first.items() if not pages & {*found}}
+    expected = wanted()
+    results = found(page, [*expected, "neverprinted"])
+    assert results.pop("neverprinted") == []
+    late = {t: results[t][:1] for t in expected if not expected[t] & {*results[t][:1]}}
     assert late.keys() == LATE, late
-    assert len(first) > 70
-    assert found(page, "neverprinted") == []
+    assert len(results) > 70
 
 
 def test_tabs_switch_by_keyboard(open_page):
@@ -262,17 +464,20 @@ def test_tabs_switch_by_keyboard(open_page):
     assert tabs.get_by_text("linen_model.init").is_visible()
 
 
-def test_a_page_is_readable_without_javascript(open_page):
-    page = open_page(LESSON, java_script_enabled=False)
-    assert page.get_by_role("heading", name="Why it matters").is_visible()
-    page.get_by_text("Linen", exact=True).locator("visible=true").first.click()
-    assert page.get_by_text("linen_model.init").first.is_visible()
-    page.get_by_text("Show the solution").click()
-    assert page.locator("details[open] .language-python").first.is_visible()
+def test_a_page_is_readable_without_javascript(browser, site):
+    with closing(browser.new_context(java_script_enabled=False)) as context:
+        context.set_default_timeout(HANG)
+        page = context.new_page()
+        page.goto(site.url + LESSON)
+        assert page.get_by_role("heading", name="Why it matters").is_visible()
+        page.get_by_text("Linen", exact=True).locator("visible=true").first.click()
+        assert page.get_by_text("linen_model.init").first.is_visible()
+        page.get_by_text("Show the solution").click()
+        assert page.locator("details[open] .language-python").first.is_visible()
 
 
 def test_instant_navigation_keeps_the_page(open_page, site):
-    page = open_page("", viewport={"width": 1280, "height": 900})
+    page = open_page("")
     page.evaluate("window.kept = true")
     page.get_by_role("link", name="Start the course").click()
     page.wait_for_url(site.url + "course/")

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
-from bs4 import BeautifulSoup
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from PIL import Image, ImageChops
@@ -131,8 +130,8 @@ def test_the_card_of_a_lesson_shows_what_its_page_prints(site):
         page = SimpleNamespace(title=lesson.meta["title"])
         card = cards.card_of(page, lesson, config)
         assert f"#> {card.printed}\n" in lesson.page
-        html = (site.folder / "course" / lesson.name / "index.html").read_text("utf-8")
-        alt = BeautifulSoup(html, "html.parser").find(property="og:image:alt")
+        soup = soups(site)[f"{site.url}course/{lesson.name}/"]
+        alt = soup.find(property="og:image:alt")
         assert alt["content"] == card.alt
         assert card.alt.endswith(f" It prints: {card.printed}")
 

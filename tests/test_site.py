@@ -10,7 +10,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from tests.conftest import Site
+from tests.conftest import Site, built
 from tests.pages import ROOT
 from tests.run_page import VERSIONS
 from tools import twins
@@ -23,6 +23,8 @@ BROKEN = {
     "a snippet of no file": ("index.md", '--8<-- "gone.py"'),
     "a page that nav forgets": ("orphan.md", "Text."),
 }
+# What `link` names without loading it.
+NOT_LOADED = [["alternate"], ["canonical"], ["next"], ["prev"]]
 
 
 @functools.cache
@@ -53,18 +55,21 @@ def broken_links(site):
     return wrong
 
 
+def loads(soup):
+    """Return the links to what a page loads, in its tags."""
+    named = soup.find_all("link", href=True)
+    links = [tag["href"] for tag in named if tag["rel"] not in NOT_LOADED]
+    return [tag["src"] for tag in soup.find_all(src=True)] + links
+
+
 def loaded_from_elsewhere(site):
     """Return what the pages load from another host than the site's own."""
-    found = []
-    for page, soup in soups(site).items():
-        loaded = [tag.get("src") for tag in soup.find_all(src=True)]
-        loaded += [
-            tag["href"]
-            for tag in soup.find_all("link", href=True)
-            if tag["rel"] not in (["canonical"], ["next"], ["prev"])
-        ]
-        found += [u for u in loaded if not urljoin(page, u).startswith(site.url)]
-    return found
+    return [
+        link
+        for page, soup in soups(site).items()
+        for link in loads(soup)
+        if not urljoin(page, link).startswith(site.url)
+    ]
 
 
 def published_sources(site):
@@ -170,6 +175,18 @@ def test_the_build_fails_on_a_broken_page(tmp_path, damage):
         text=True,
     )
     assert (build.returncode != 0) == bool(damage), build.stderr
+
+
+def test_a_site_is_built_once_and_all_who_ask_hear_what_mkdocs_says(tmp_path):
+    root, folder = tmp_path / "root", tmp_path / "site"
+    (root / "docs").mkdir(parents=True)
+    (root / "mkdocs.yml").write_text("site_name: Broken\nnav: [gone.md]\n")
+    for _ in range(2):
+        with pytest.raises(
+            AssertionError, match=r"'gone\.md' is included in the 'nav'"
+        ):
+            built(folder, "http://127.0.0.1/", root)
+        (root / "mkdocs.yml").unlink(missing_ok=True)  # it would say so
 
 
 def _validation():
