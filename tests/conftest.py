@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import signal
@@ -20,9 +21,9 @@ from playwright.sync_api import expect, sync_playwright
 from tests.pages import ROOT, site_config
 from tools import browser as chromium
 from tools import hooks
-from tools.project import copy
+from tools.project import HANG, copy
 
-pytest_plugins = ["tests.memory"]
+pytest_plugins = ["tests.memory", "pytester"]
 
 # A run in the background ignores Ctrl-C, and all that it starts would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,9 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a learner's command keeps between its runs: here, and not in the user's home.
 os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")
 
-# How long, in ms, a test waits for the browser. Nothing right takes so long, however
-# busy the machine is: only a browser that hangs does.
-HANG = 20 * 60 * 1000
+HANG_MS = 1000 * HANG  # as Playwright counts
 
 # Where the process that started pytest keeps the place of the site.
 SITE = pytest.StashKey[list[str]]()
@@ -138,7 +137,8 @@ def built(folder, url, root=ROOT) -> Site:
 
 @pytest.fixture(scope="session")
 def site(pytestconfig, generated):
-    """Return the built site, which is served."""
+    """Return the built site, which is served; it shows what all pages have shown."""
+    pytestconfig.pluginmanager.get_plugin("tests.memory").wait_for_pages(pytestconfig)
     return built(*place_of(pytestconfig))
 
 
@@ -147,10 +147,10 @@ def browser():
     """Start the Chromium that tools/browser.py finds; a missing one is an error."""
     path = chromium.find()
     assert path, "no Chromium: run `make test`, which installs one"
-    expect.set_options(timeout=HANG)
+    expect.set_options(timeout=HANG_MS)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=path, args=chromium.flags(), timeout=HANG
+            executable_path=path, args=chromium.flags(), timeout=HANG_MS
         )
         yield running
         running.close()

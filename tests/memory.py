@@ -121,7 +121,8 @@ def declared(item: pytest.Item) -> frozenset[str] | None:
 def code_files(item: pytest.Item) -> frozenset[str]:
     """Return the files of the project that a test runs with."""
     common = {name for pattern in COMMON for name in matching(pattern)}
-    return code_of(item.module.__name__) | common
+    own = {item.path.relative_to(ROOT).as_posix()} & listed().keys()
+    return code_of(item.module.__name__) | common | own
 
 
 def files_of(item: pytest.Item) -> frozenset[str]:

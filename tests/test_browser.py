@@ -20,12 +20,14 @@ from flax import nnx
 from flax.errors import TraceContextError
 from playwright.sync_api import expect
 
-from tests.conftest import HANG, Site
+from tests.conftest import HANG_MS, Site
+from tests.memory import SITE, reads
 from tests.pages import ROOT, site_config
 from tests.process import ENVIRONMENT
 from tests.test_site import loads
 from tools import api, errors
 
+pytestmark = reads(*SITE)
 LESSON = "course/call-vs-init/"
 PROGRAM = "examples/diabetes_regression/"
 SCHEMES = {"light": "default", "dark": "slate"}
@@ -124,7 +126,7 @@ PAGES = [*map(address_of, SOURCES), "404.html"]
 def window(browser):
     """Return the page in which each test opens what it needs, as on a first visit."""
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(HANG)
+    context.set_default_timeout(HANG_MS)
     page = context.new_page()
     session = context.new_cdp_session(page)
     session.send("Network.enable")
@@ -294,7 +296,7 @@ def violations(page):
     reports = []
     for system, scheme in SCHEMES.items():
         page.emulate_media(color_scheme=system)
-        found = AxeResults(page.evaluate(RUN, [scheme, RULES[system], HANG]))
+        found = AxeResults(page.evaluate(RUN, [scheme, RULES[system], HANG_MS]))
         if found.violations_count:
             reports.append(f"in {system}:\n{found.generate_report()}")
     return "\n".join(reports)
@@ -305,8 +307,10 @@ def test_every_page_of_the_site_is_opened(site):
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_is_whole_accessible_and_fits(open_page, site, path):
-    page = open_page(path, viewport=PHONE)
+def test_every_page_is_whole_accessible_and_fits(site, path, seen_before, request):
+    if seen_before(seen_by_a_reader(site, path)):
+        return
+    page = request.getfixturevalue("open_page")(path, viewport=PHONE)
     unfold(page)
     assert not violations(page)
     for width in (390, 768):
@@ -437,7 +441,7 @@ def wanted():
 
 def found(page, texts):
     """Return the pages that the search shows for each text, the best first."""
-    found = page.evaluate(SEARCH, [list(texts), HANG])
+    found = page.evaluate(SEARCH, [list(texts), HANG_MS])
     return {
         text: [re.sub(r".*/nnx-by-example/|[?#].*", "", url) for url in urls]
         for text, urls in found.items()
@@ -466,7 +470,7 @@ def test_tabs_switch_by_keyboard(open_page):
 
 def test_a_page_is_readable_without_javascript(browser, site):
     with closing(browser.new_context(java_script_enabled=False)) as context:
-        context.set_default_timeout(HANG)
+        context.set_default_timeout(HANG_MS)
         page = context.new_page()
         page.goto(site.url + LESSON)
         assert page.get_by_role("heading", name="Why it matters").is_visible()

@@ -11,10 +11,12 @@ from mkdocs.structure.files import Files
 from PIL import Image, ImageChops
 
 from tests.conftest import Site
+from tests.memory import SITE, reads
 from tests.pages import site_config
 from tests.test_site import soups
 from tools import cards, hooks
 
+pytestmark = reads(*SITE)
 MAX_CARD_KB = 40
 CARD = cards.Card("NNX by Example", "Randomness", "Reseed", "Text.", "equal: True")
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import pytest
 
 from examples.cost import measure, models
+from tests.memory import reads
 from tools import cost
 
+pytestmark = reads("examples/cost/*", "tools/matplotlibrc")
 SIZES = {
     "leaves": {"10 leaves": 5},
     "transformer": {"count": 1, "features": 8, "heads": 2},

@@ -9,12 +9,14 @@ import re
 import pytest
 
 from tests.damages import CLAIMED, IDLE, UNSEEN, UNSHOWN, UNSOUND, UNTRUE
+from tests.memory import reads
 from tests.pages import ROOT, PageError, all_pages, read_blocks
 from tests.process import in_process
 from tests.right import BLOCKS, PLACES
 from tests.run_page import judge
 from tools import hooks
 
+pytestmark = reads("mkdocs.yml")
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 GOOD = '```python\nx = 2\nprint("x is", x)\n#> x is 2\n```\n'
 
@@ -155,6 +157,7 @@ def test_a_number_that_no_block_of_its_section_shows_is_seen(tmp_path, text):
     assert "page.md:7: no block of this section shows" in wrong(path)
 
 
+@reads("*")
 def test_a_docstring_shows_no_code_that_nobody_runs():
     for path in ROOT.glob("*/**/*.py"):
         if {".venv", ".cache"} & set(path.parts):
@@ -246,6 +249,7 @@ def test_files_that_the_doc_tests_cannot_see_are_refused(monkeypatch, tmp_path, 
         all_pages()
 
 
+@reads("*")
 def test_there_are_pages_and_every_lesson_has_blocks():
     pages = all_pages()
     lessons = [path for path in pages if path.match("docs/course/*/index.md")]

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from tests.memory import reads
 from tools import matrix
 
 # As pytest writes it; the names of folders are invented.
+pytestmark = reads("docs/reference/compatibility.json")
 REPORT = """<testsuites><testsuite>
 <testcase name="test_page[README.md]"/>
 <testcase name="test_page[docs/course/kv-cache/index.md]">

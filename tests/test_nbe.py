@@ -23,10 +23,13 @@ import pytest
 
 from nnx_by_example import checking, cli, course, isolation, progress
 from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
+from tests.memory import reads
 from tests.pages import ROOT
 from tests.process import ENVIRONMENT, PROCESSES, in_process
 from tools.project import HANG
 
+# The command lists all lessons, and judges this one.
+pytestmark = reads("docs/course/call-vs-init/*", "mkdocs.yml")
 LESSON = next(lesson for lesson in course.lessons() if lesson.name == "call-vs-init")
 SOLUTION = LESSON.section("solution")
 BEGIN = "def call_vs_init_forward(seed, x, features):\n    "

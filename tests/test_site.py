@@ -11,10 +11,12 @@ import yaml
 from bs4 import BeautifulSoup
 
 from tests.conftest import Site, built
+from tests.memory import SITE, reads
 from tests.pages import ROOT
 from tests.run_page import VERSIONS
 from tools import twins
 
+pytestmark = reads(*SITE)
 # Damages that a build must not survive: (file, text), on top of one good page.
 BROKEN = {
     "a link to no page": ("index.md", "[gone](gone.md)"),

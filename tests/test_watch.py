@@ -8,10 +8,12 @@ import sys
 import pytest
 
 from nnx_by_example import course, progress
+from tests.memory import reads
 from tests.test_nbe import LESSON, SOLUTION, alive, wait_for, working_in
 from tests.test_tools import add_lesson
 from tools.project import HANG
 
+pytestmark = reads("docs/course/call-vs-init/*", "docs/course/_template/*")
 WRONG = SOLUTION.replace(" * scale", "")
 LOOP = "while True: x = 1\n"
 

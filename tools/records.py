@@ -5,23 +5,24 @@ it what the last run of each page and of each damage has shown.
 """
 
 import json
-from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from tools.project import ROOT
 
 FILE = ROOT / ".cache" / "verdicts.jsonl"
 
 
-def read(file: Path | None = None) -> dict[str, dict[str, Any]]:
+def read() -> dict[str, dict[str, Any]]:
     """Return the last verdict on each test, by the test's name.
 
     Each has `run`, the run that found it; `passed`; `state`, a hash of what it depends
     on; and `facts`, what the test has noted for the next run or for the site.
     """
-    file, found = file or FILE, {}
-    if file.exists():
-        for line in file.read_text("utf-8").splitlines():
+    found = {}
+    if FILE.exists():
+        for line in FILE.read_text("utf-8").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # cut short
@@ -30,21 +31,21 @@ def read(file: Path | None = None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def add(test: str, entry: dict[str, Any], file: Path | None = None) -> None:
+def add(test: str, entry: dict[str, Any]) -> None:
     """Add the verdict on a test."""
-    file = file or FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as lines:
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(FILE.with_suffix(".lock")), FILE.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({"test": test, **entry}) + "\n")
 
 
 def tidy() -> None:
     """Leave out the verdicts that later ones have replaced."""
-    draft = FILE.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    for test, entry in read().items():
-        add(test, entry, draft)
-    if draft.exists():
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(FILE.with_suffix(".lock")):
+        found = read().items()
+        lines = [json.dumps({"test": test, **entry}) + "\n" for test, entry in found]
+        draft = FILE.with_suffix(".draft")
+        draft.write_text("".join(lines), "utf-8")
         draft.replace(FILE)
 
 
