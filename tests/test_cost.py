@@ -12,7 +12,7 @@ from tools import cost
 
 # As small as each can be: what is tested is the code, and not its figures.
 SIZES = {
-    "leaves": {"10 leaves": 5},
+    "leaves": {"4 leaves": 2},
     "transformer": {"count": 1, "features": 8, "heads": 2},
     "lengths": (4, 8),
     "rounds": 1,
@@ -74,7 +74,7 @@ def test_a_measurement_has_all_that_the_pages_show(measured, tmp_path):
     cost.draw_all(tmp_path, measured)
     found = json.loads(measured.read_text())
     drawn = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
-    for name, entry in found["step"]["10 leaves"].items():
+    for name, entry in found["step"]["4 leaves"].items():
         assert name in drawn["step.svg"] or name == "Linen"
         shown = cost.duration if name == "Linen" else cost.times_as_long
         assert shown(entry) in drawn["step.md"]
