@@ -41,7 +41,7 @@ def verdict(page: Path) -> str:
 def main() -> None:
     """Watch until Ctrl-C. A page whose code is the same is compared, not run."""
     run_page.execute = functools.lru_cache(maxsize=64)(run_page.execute)
-    hooks.generate(site_config())
+    hooks.generate_texts(site_config())
     run_page.execute("")  # from now on, each page starts with jax and flax imported
     saves = watchfiles.watch(
         hooks.DOCS,

@@ -1,5 +1,6 @@
-"""What the measurements share: copies of the project, and how far they are."""
+"""What the tools share: copies of the project, files, how far a measurement is."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,16 @@ def copy(target: Path) -> list[str]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target / name)
     return names
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file at once, as another process may read it, unless it says the same."""
+    if file.exists() and file.read_text("utf-8") == text:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(text, "utf-8")
+    draft.replace(file)
 
 
 def say(text: str) -> None:
