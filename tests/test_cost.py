@@ -74,6 +74,7 @@ def test_a_measurement_has_all_that_the_pages_show(measured, tmp_path):
     cost.draw_all(tmp_path, measured)
     found = json.loads(measured.read_text())
     drawn = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    drawn |= cost.texts(measured)
     for name, entry in found["step"]["4 leaves"].items():
         assert name in drawn["step.svg"] or name == "Linen"
         shown = cost.duration if name == "Linen" else cost.times_as_long
