@@ -41,7 +41,7 @@ COMING = "This has not run on this machine yet"
 RELOADS = "It runs now. The page reloads by itself when it has ended."
 FAILED = "This run has failed on this machine"
 NOTE = """\
-<div class="admonition warning">
+<div class="admonition {kind}">
 <p class="admonition-title">{title}</p>
 <p>{text}</p>
 </div>
@@ -62,14 +62,14 @@ def announce_pictures() -> None:
             file = GENERATED / folder / name
             # Another process may draw it at this moment.
             with contextlib.suppress(FileExistsError), file.open("x") as empty:
-                empty.write(NOTE.format(title=COMING, text=RELOADS))
+                empty.write(NOTE.format(kind="note", title=COMING, text=RELOADS))
 
 
 def announce_programs() -> None:
     """Say in the place of each notebook that is not there, or is old, that it comes."""
     for name, state in notebooks.stale(EXAMPLES, NOTEBOOKS).items():
         if not notebooks.has(notebooks.target(name, NOTEBOOKS), "announced", state):
-            notebooks.announce(EXAMPLES / name, NOTEBOOKS, COMING, RELOADS)
+            notebooks.announce(EXAMPLES / name, NOTEBOOKS, "note", COMING, RELOADS)
     notebooks.prune(EXAMPLES, NOTEBOOKS)
 
 
@@ -135,11 +135,11 @@ def report(name: str, said: str) -> None:
     if name in PICTURES:
         text = html.escape(said).replace("\n", "<br>")
         for file in PICTURES[name][2]:
-            whole = NOTE.format(title=FAILED, text=text)
+            whole = NOTE.format(kind="warning", title=FAILED, text=text)
             project.write(GENERATED / name / file, whole)
     else:
         text = "``` { .text .no-copy }\n" + said.replace("```", "") + "\n```"
-        notebooks.announce(EXAMPLES / name, NOTEBOOKS, FAILED, text)
+        notebooks.announce(EXAMPLES / name, NOTEBOOKS, "warning", FAILED, text)
 
 
 def stop() -> None:

@@ -87,11 +87,11 @@ def make(program: Path, notebooks: Path) -> None:
     project.write(target(program.name, notebooks), nbformat.writes(notebook))
 
 
-def announce(program: Path, notebooks: Path, title: str, text: str) -> None:
+def announce(program: Path, notebooks: Path, kind: str, title: str, text: str) -> None:
     """Keep a notebook without outputs, which says why it has none."""
     notebook = read(program)
     note = textwrap.indent(text, "    ")
-    cell = nbformat.v4.new_markdown_cell(f'!!! warning "{title}"\n\n{note}')
+    cell = nbformat.v4.new_markdown_cell(f'!!! {kind} "{title}"\n\n{note}')
     notebook.cells.insert(1, cell)  # below the front matter
     notebook.metadata["announced"] = fingerprint(program)
     project.write(target(program.name, notebooks), nbformat.writes(notebook))
