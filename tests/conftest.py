@@ -42,7 +42,7 @@ def generated():
     """Write the generated snippets, so that the pages that include them can be read."""
     (ROOT / ".cache").mkdir(exist_ok=True)
     with FileLock(ROOT / ".cache" / "generated.lock"):  # by one process of two
-        hooks.generate(site_config())
+        hooks.generate_texts(site_config())
 
 
 @pytest.fixture

@@ -12,13 +12,15 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from filelock import FileLock
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from nnx_by_example import course
+from nnx_by_example.course import Lesson
 from tests.pages import ROOT
 from tests.process import in_process
-from tools import attempts, terminal
+from tools import attempts, later, terminal
 
 LESSONS = course.lessons()
 REPOSITORY = "https://github.com/somebody/fork"
@@ -186,8 +188,10 @@ def test_a_wheel_carries_the_lessons_into_an_empty_environment(tmp_path):
     assert where.startswith(str(environment))
 
 
-def test_pictures_of_the_terminal_are_those_of_real_runs(generated):
+def test_pictures_of_the_terminal_are_those_of_real_runs():
     folder = ROOT / ".cache" / "generated" / "terminal"
+    with FileLock(ROOT / ".cache" / "terminal.lock"):  # another process may draw them
+        terminal.draw_all(folder)
     page = (ROOT / "docs" / "attempt.md").read_text("utf-8")
     for scene in terminal.SCENES:
         svg = BeautifulSoup(
@@ -220,9 +224,26 @@ def test_a_scene_that_waits_in_vain_is_an_error(tmp_path, monkeypatch):
 
 def test_pictures_are_drawn_again_when_the_command_changes(tmp_path, monkeypatch):
     runs = []
-    monkeypatch.setattr(terminal, "SCENES", terminal.SCENES[:1])
-    monkeypatch.setattr(terminal, "run", lambda *scene: runs.append(scene) or "shown")
+    monkeypatch.setattr(
+        terminal, "run", lambda scene, *_: runs.append(scene) or "shown"
+    )
     for state in ("one", "one", "two"):
-        monkeypatch.setattr(terminal, "fingerprint", lambda lesson, state=state: state)
+        monkeypatch.setattr(terminal, "fingerprint", lambda scene, state=state: state)
         terminal.draw_all(tmp_path)
-    assert len(runs) == 2
+    assert sorted(runs, key=str) == sorted(2 * terminal.SCENES, key=str)
+
+
+def test_a_lesson_more_changes_the_pictures_that_show_the_course(monkeypatch):
+    before = {scene.name: terminal.fingerprint(scene) for scene in terminal.SCENES}
+    more = [*LESSONS, Lesson("more", 99, LESSONS[-1].phase, LESSONS[0].folder)]
+    monkeypatch.setattr(terminal, "lessons", lambda: more)
+    after = {scene.name: terminal.fingerprint(scene) for scene in terminal.SCENES}
+    assert {name for name in before if after[name] != before[name]} == {"list", "watch"}
+
+
+def test_what_says_that_a_picture_comes_is_drawn_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(terminal, "run", lambda *_: "shown")
+    (tmp_path / "hint.svg").write_text(later.NOTE)
+    terminal.draw_all(tmp_path)
+    assert "shown" in (tmp_path / "hint.svg").read_text()
+    assert terminal.stale(tmp_path) == {}

@@ -1,5 +1,6 @@
 """`make serve`: what a save renders, and that it is what a whole build would show."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 from tests.pages import ROOT
+from tools import later
 
 URL = "http://127.0.0.1/"
 CONFIG = f"""\
@@ -45,9 +47,15 @@ class Served:
         (self.docs / "reference" / "glossary.md").write_text("# Glossary\n")
         (self.docs / "part.py").write_text("x = 1\n")
         (folder / "mkdocs.yml").write_text(CONFIG)
-        self.server = SimpleNamespace()
-        config = self.build("site")
-        config.plugins.on_serve(self.server, config=config, builder=self.whole)
+        self.server = SimpleNamespace(_rebuild_cond=threading.Condition())
+        self.config = self.build("site")
+        self.begin()
+
+    def begin(self):
+        """Do what the server does after its first build."""
+        self.config.plugins.on_serve(
+            self.server, config=self.config, builder=self.whole
+        )
 
     def build(self, site):
         """Build the whole site into a folder."""
@@ -141,3 +149,17 @@ def test_a_page_that_fails_is_rendered_with_the_next_save(served):
     served.save("index.md", PAGE + "\nMended.\n")
     assert "Mended." in served.shown()["index.html"]
     assert served.whole_builds == 0
+
+
+def test_what_is_made_after_the_first_build_builds_the_site_again(served, monkeypatch):
+    names = {"program.py": "state"}
+    monkeypatch.setattr(later, "serving", True)
+    monkeypatch.setattr(later, "waiting", names.copy)
+    monkeypatch.setattr(later, "run", lambda name: names.clear())
+    served.begin()
+    later.worker.join()
+    assert served.server._want_rebuild
+    served.server.builder()
+    assert served.whole_builds == 1
+    served.server.builder()
+    assert served.whole_builds == 1

@@ -37,7 +37,7 @@ def verdict(page: Path) -> str:
 
 def main() -> None:
     """Watch until Ctrl-C. A page whose code is the same is compared, not run."""
-    hooks.generate(site_config())
+    hooks.generate_texts(site_config())
     run_page.execute("")  # from now on, jax and flax are imported
     saves = watchfiles.watch(
         hooks.DOCS,

@@ -20,10 +20,11 @@ from pathlib import Path
 from mkdocs.exceptions import PluginError
 from mkdocs.utils.meta import get_data
 
-from tools import snippets
+from tools import project, snippets
 from tools.project import ROOT
 
 LIBRARIES = {"nnx": "nnx", "linen": "nn"}  # each with its name on the pages
+NAMES = "names.json"
 # Long links would leave a name so little room on a phone that it breaks anywhere.
 HEAD = '| name { style="width: 8rem" } | used in |\n|---|---|'
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```$", flags=re.M | re.S)
@@ -41,20 +42,29 @@ def public_names(library: str) -> list[str]:
     return sorted(names, key=str.lower)
 
 
+def stale(folder: Path) -> dict[str, str]:
+    """Return the file of the public names and its state, unless the folder has it."""
+    module = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    state = " ".join([version("flax"), version("jax"), module])
+    return {} if read_names(folder / NAMES).get("state") == state else {NAMES: state}
+
+
+def read_names(kept: Path) -> dict:
+    """Return what a file holds: the public names by library, and their state."""
+    return json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+
+
 def kept_names(kept: Path) -> dict[str, list[str]]:
     """Return the public names by library, from the file `kept` while nothing changes.
 
     Another process imports Flax: to this one it would cost a second at each start.
     """
-    module = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    state = [version("flax"), version("jax"), module]
-    found = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    if found.get("state") != state:
+    found = read_names(kept)
+    for state in stale(kept.parent).values():
         command = [sys.executable, "-m", "tools.api"]
         said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
         found = {"state": state, "names": json.loads(said.stdout)}
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(found), "utf-8")
+        project.write(kept, json.dumps(found))
     return found["names"]
 
 

@@ -185,17 +185,31 @@ def lines_of(text: str, font: FreeTypeFont, width: int = INNER) -> list[str]:
     Raises:
       PluginError: if a word is too long, or the font lacks a sign.
     """
-    box = bytes(font.getmask("\uffff"))  # what is drawn for a sign that is not there
-    if lacks := [sign for sign in text if bytes(font.getmask(sign)) == box]:
+    if lacks := [sign for sign in text if not draws(font, sign)]:
         raise PluginError(f"Its card has no sign for {lacks[0]!r} of {text!r}")
-    wraps = [
-        textwrap.wrap(text, n, break_long_words=False, break_on_hyphens=False)
-        for n in range(1, len(text) + 1)
-    ]
-    fitting = [w for w in wraps if max(map(font.getlength, w)) <= width]
-    if not fitting:
+    best, before = [], None
+    for n in range(len(text), 0, -1):
+        lines = textwrap.wrap(text, n, break_long_words=False, break_on_hyphens=False)
+        if best and len(lines) > len(best):
+            break
+        if lines != before and max(map(font.getlength, lines)) <= width:
+            best = lines  # so far the narrowest of as few lines
+        before = lines
+    if not best:
         raise PluginError(f"A word is too long for a card in {text!r}: shorten it")
-    return min(fitting, key=len)  # the first of these is the narrowest
+    return best
+
+
+@functools.cache
+def draws(font: FreeTypeFont, sign: str) -> bool:
+    """Return whether a font has a sign, and draws no box in its place."""
+    return bytes(font.getmask(sign)) != box_of(font)
+
+
+@functools.cache
+def box_of(font: FreeTypeFont) -> bytes:
+    """Return what a font draws for a sign that is not there."""
+    return bytes(font.getmask("\uffff"))
 
 
 def leading(font: FreeTypeFont) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from tools import notebooks
+from tools import notebooks, project
 
 MEASURED = Path(__file__).parent.parent / "examples" / "cost" / "measured.json"
 # Colours that the page decides; matplotlib is given others in their place.
@@ -33,20 +33,10 @@ STEPS_MS = (1, 10, 100)
 RELEASED = ("flax", "jax")
 
 
-def draw_all(target: Path, measured: Path = MEASURED) -> None:
-    """Write plots and tables to the folder `target`, unless they are drawn already."""
-    sources = [measured, Path(__file__), notebooks.FIGURE_STYLE]
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    state += "".join(version(name) for name in ("flax", "jax", "matplotlib"))
-    kept = target / "state"
-    if kept.exists() and kept.read_text("utf-8") == state:
-        return
-    target.mkdir(parents=True, exist_ok=True)
+def texts(measured: Path = MEASURED) -> dict[str, str]:
+    """Return the tables and sentences that pages include, by name of the file."""
     found = json.loads(measured.read_text("utf-8"))
-    texts = {
-        "forward.svg": dots(found["forward"], "Calling the model forward"),
-        "step.svg": dots(found["step"], "A train step"),
-        "cache.svg": curves(found["cache"]),
+    made = {
         "forward.md": ratios(found["forward"]),
         "step.md": ratios(found["step"]),
         "construct.md": ratios(found["construct"]),
@@ -55,9 +45,36 @@ def draw_all(target: Path, measured: Path = MEASURED) -> None:
         "advice.md": advice(found["step"]),
         "about.md": about(found),
     }
-    for name, text in texts.items():
-        (target / name).write_text(text + "\n", "utf-8")
-    kept.write_text(state, "utf-8")
+    return {name: f"{text}\n" for name, text in made.items()}
+
+
+PLOTS = {
+    "forward.svg": lambda found: dots(found["forward"], "Calling the model forward"),
+    "step.svg": lambda found: dots(found["step"], "A train step"),
+    "cache.svg": lambda found: curves(found["cache"]),
+}
+
+
+def stale(folder: Path, measured: Path = MEASURED) -> dict[str, str]:
+    """Return the plots that a folder lacks, and the state each would be of."""
+    sources = [measured, Path(__file__), notebooks.FIGURE_STYLE]
+    parts = [path.read_bytes() for path in sources]
+    parts += [version(name).encode() for name in ("flax", "jax", "matplotlib")]
+    state = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    return {name: state for name in PLOTS if state not in drawn(folder / name)}
+
+
+def drawn(picture: Path) -> str:
+    """Return the text of a picture, which names the state it was drawn from."""
+    return picture.read_text("utf-8") if picture.exists() else ""
+
+
+def draw_all(folder: Path, measured: Path = MEASURED) -> None:
+    """Draw into a folder the plots that are not drawn already."""
+    found = json.loads(measured.read_text("utf-8"))
+    for name, state in stale(folder, measured).items():
+        svg = PLOTS[name](found).replace("<svg", f'<svg data-state="{state}"', 1)
+        project.write(folder / name, f"{svg}\n")
 
 
 def figure(width: float, height: float):

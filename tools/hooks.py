@@ -22,16 +22,18 @@ from tools import (
     cost,
     errors,
     glossary,
+    later,
     matrix,
     notebooks,
+    project,
     records,
     snippets,
-    terminal,
     twins,
 )
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
+GENERATED = CACHE / "generated"
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
@@ -47,9 +49,22 @@ PLAIN = re.compile('<span class="[nopw]">([^<]*)</span>')
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
 
 
+def on_startup(command, dirty):
+    """Note whether pages may come before the pictures and figures that they show."""
+    later.serving = command == "serve"
+
+
+def on_shutdown():
+    """End what is made in the background."""
+    later.stop()
+
+
 @event_priority(100)
 def on_config(config):
     """Execute what changed in `examples/` before mkdocs-jupyter looks for notebooks."""
+    if later.serving:
+        later.announce_programs()
+        return config
     try:
         notebooks.execute_all(EXAMPLES, CACHE / "notebooks")
     except notebooks.NotebookError as error:
@@ -59,7 +74,9 @@ def on_config(config):
 
 def on_pre_build(config):
     """Write the generated snippets before any page includes them."""
-    generate(config)
+    generate_texts(config)
+    if not later.serving:
+        generate_pictures(config)
 
 
 def on_files(files, config):
@@ -143,7 +160,16 @@ def on_pre_page(page, config, files):
 
 
 def generate(config) -> None:
-    """Write what pages include: map, figures, links to notebooks, pictures, costs."""
+    """Write all that pages include."""
+    generate_texts(config)
+    generate_pictures(config)
+
+
+def generate_texts(config) -> None:
+    """Write map, figures, links, tables: all for which nothing has to run.
+
+    What is left has a file too, which says that it comes.
+    """
     lessons, repository = course.lessons(config["nav"], DOCS), config["repo_url"]
     template = Lesson("_template", 0, "", DOCS / "course" / "_template")
     known, changed = last_run()
@@ -153,19 +179,25 @@ def generate(config) -> None:
         "last-run.md": last_run_in_short(known, len(lessons)),
         "proof.md": proof(),
         "install.md": attempts.install(repository),
-        **api.texts(config["nav"], CACHE / "generated" / "api" / "names.json"),
         **errors.texts(config["nav"]),
         **matrix.texts(),
+        **{f"cost/{name}": text for name, text in cost.texts().items()},
     }
     for lesson in [*lessons, template]:
         texts[f"attempt/{lesson.name}.md"] = attempts.links(lesson, repository)
+    if not api.stale(GENERATED / "api"):
+        texts |= api.texts(config["nav"], GENERATED / "api" / api.NAMES)
     for name, text in texts.items():
-        target = CACHE / "generated" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists() or target.read_text("utf-8") != text:
-            target.write_text(text, "utf-8")
-    terminal.draw_all(CACHE / "generated" / "terminal")
-    cost.draw_all(CACHE / "generated" / "cost")
+        project.write(GENERATED / name, text)
+    later.announce_pictures()
+
+
+def generate_pictures(config) -> None:
+    """Draw terminals and plots, and list the public names: what takes a run."""
+    for name in later.PICTURES:
+        later.make(name)
+    for name, text in api.texts(config["nav"], GENERATED / "api" / api.NAMES).items():
+        project.write(GENERATED / name, text)
 
 
 def proof() -> str:

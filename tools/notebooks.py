@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from tools import project
 from tools.project import HANG
 
 FIGURE_STYLE = Path(__file__).parent / "matplotlibrc"
@@ -40,20 +42,71 @@ def execute_all(programs: Path, notebooks: Path) -> list[Path]:
     Raises:
       NotebookError: if a cell raises.
     """
-    notebooks.mkdir(parents=True, exist_ok=True)
-    wanted = []
-    for program in sorted(programs.glob("*.py")):
-        target = notebooks / f"{program.stem}.ipynb"
-        wanted.append(target)
-        state = fingerprint(program)
-        if not target.exists() or state not in target.read_text("utf-8"):
-            print(f"Executing {program.name} ...", flush=True)
-            notebook = execute(program)
-            notebook.metadata["executed"] = state
-            nbformat.write(notebook, target)
-    for stale in set(notebooks.glob("*.ipynb")) - set(wanted):
-        stale.unlink()
+    for program in stale(programs, notebooks):
+        make(programs / program, notebooks)
+    return prune(programs, notebooks)
+
+
+def stale(programs: Path, notebooks: Path) -> dict[str, str]:
+    """Return the programs without a notebook of their present state, and that state."""
+    states = {path.name: fingerprint(path) for path in sorted(programs.glob("*.py"))}
+    return {
+        name: state
+        for name, state in states.items()
+        if not has(target(name, notebooks), "executed", state)
+    }
+
+
+def target(program: str, notebooks: Path) -> Path:
+    """Return where the notebook of a program lies."""
+    return notebooks / f"{Path(program).stem}.ipynb"
+
+
+def has(notebook: Path, what: str, state: str) -> bool:
+    """Return whether a notebook is what a state gives, "executed" or "announced"."""
+    return notebook.exists() and f'"{what}": "{state}"' in notebook.read_text("utf-8")
+
+
+def prune(programs: Path, notebooks: Path) -> list[Path]:
+    """Delete the notebooks of programs that are gone; return where all others lie."""
+    wanted = [target(path.name, notebooks) for path in sorted(programs.glob("*.py"))]
+    for gone in set(notebooks.glob("*.ipynb")) - set(wanted):
+        gone.unlink()
     return wanted
+
+
+def make(program: Path, notebooks: Path) -> None:
+    """Execute a program, and keep its notebook.
+
+    Raises:
+      NotebookError: if a cell raises.
+    """
+    print(f"Executing {program.name} ...", flush=True)
+    state = fingerprint(program)
+    notebook = execute(program)
+    notebook.metadata["executed"] = state
+    project.write(target(program.name, notebooks), nbformat.writes(notebook))
+
+
+def announce(program: Path, notebooks: Path, kind: str, title: str, text: str) -> None:
+    """Keep a notebook without outputs, which says why it has none."""
+    notebook = read(program)
+    note = textwrap.indent(text, "    ")
+    cell = nbformat.v4.new_markdown_cell(f'!!! {kind} "{title}"\n\n{note}')
+    notebook.cells.insert(1, cell)  # below the front matter
+    notebook.metadata["announced"] = fingerprint(program)
+    project.write(target(program.name, notebooks), nbformat.writes(notebook))
+
+
+def read(program: Path) -> nbformat.NotebookNode:
+    """Return the program as a notebook that has not run."""
+    notebook = jupytext.read(program)
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    return notebook
 
 
 def execute(program: Path) -> nbformat.NotebookNode:
@@ -62,12 +115,7 @@ def execute(program: Path) -> nbformat.NotebookNode:
     Raises:
       NotebookError: if a cell raises or writes to stderr.
     """
-    notebook = jupytext.read(program)
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
+    notebook = read(program)
     # A cell takes what the machine needs for it, and a kernel that dies is seen. The
     # other two would begin without the kernel, and go on without the last output.
     client = NotebookClient(

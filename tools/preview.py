@@ -16,7 +16,7 @@ from mkdocs.commands import build
 from mkdocs.structure.files import InclusionLevel
 from mkdocs.structure.pages import Page
 
-from tools import glossary, snippets
+from tools import glossary, later, snippets
 
 log = logging.getLogger("mkdocs.plugins.preview")
 OF_EDITORS = re.compile(r"[.#].*|.*~")  # what they keep beside a file
@@ -49,8 +49,17 @@ def on_serve(server, config, builder):
         elif now != seen:
             builder()
         seen = now  # not if it has failed: the next save tries the same again
+        later.start(rebuild)
+
+    def rebuild():
+        nonlocal seen
+        seen = {}
+        with server._rebuild_cond:
+            server._want_rebuild = True
+            server._rebuild_cond.notify_all()
 
     server.builder = render
+    later.start(rebuild)
     return server
 
 

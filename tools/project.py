@@ -1,5 +1,6 @@
 """What the tools share: the project's files, how far a run is, when it hangs."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,16 @@ def copy(target: Path) -> list[str]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target / name)
     return found
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file at once, as another process may read it, unless it says the same."""
+    if file.exists() and file.read_text("utf-8") == text:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(text, "utf-8")
+    draft.replace(file)
 
 
 def say(text: str) -> None:

@@ -1,8 +1,8 @@
 """Draws what `nbe` shows, from real runs, as pictures for light and dark pages.
 
 Nothing here is typed from memory: the scenes run the command in a new folder, and the
-text that it wrote becomes a picture. They run again when the command, the lesson or a
-version changes.
+text that it wrote becomes a picture. A scene runs again when the command, the lesson, a
+version or what else it shows changes: only some show the whole course.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from nnx_by_example.course import ROOT, Lesson, lessons
+from nnx_by_example.course import ROOT, Lesson, config, lessons
+from tools import project
+from tools.cost import drawn
 from tools.project import HANG
 
 COLUMNS = 80
@@ -39,7 +42,7 @@ THEME = TerminalTheme(
 )
 SVG = """\
 <div class="terminal" tabindex="0" role="group" aria-label="Terminal"
-  data-search-exclude>
+  data-search-exclude data-state="STATE">
 <svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="LABEL"
 viewBox="0 0 {terminal_width} {terminal_height}">
 <style>{styles}</style>{matrix}</svg></div>
@@ -61,11 +64,18 @@ class Scene:
     """What to replace in the solution to get the attempt; None leaves the file."""
     then: tuple[str, str] | None = None
     """What to save next, while the command watches."""
+    whole: bool = False
+    """Whether it shows other lessons too: the map, how many there are, the next one."""
 
 
 RIGHT = ("", "")
 SCENES = [
-    Scene("list", "nbe list", "The map of the course, before the first lesson."),
+    Scene(
+        "list",
+        "nbe list",
+        "The map of the course, before the first lesson.",
+        whole=True,
+    ),
     Scene("start", f"nbe start {LESSON}", "The stub is written, and where to read on."),
     Scene(
         "wrong",
@@ -92,33 +102,58 @@ SCENES = [
         "A save is checked, and passes: the lesson is solved.",
         (" * scale", ""),
         RIGHT,
+        whole=True,
     ),
 ]
 
 
+def stale(folder: Path) -> dict[str, str]:
+    """Return the pictures that a folder lacks, and the state each would be of."""
+    states = {f"{scene.name}.svg": fingerprint(scene) for scene in SCENES}
+    return {n: state for n, state in states.items() if state not in drawn(folder / n)}
+
+
 def draw_all(folder: Path) -> None:
-    """Draw each scene into the folder, if anything has changed since it was drawn."""
-    lesson = next(lesson for lesson in lessons() if lesson.name == LESSON)
-    state, now = folder / "state", fingerprint(lesson)
-    if state.exists() and state.read_text("utf-8") == now:
+    """Draw into a folder the scenes that have changed since they were drawn.
+
+    The first that needs the known mistakes of the lesson finds and keeps them; then all
+    others run at once, each in a folder of its own.
+    """
+    states = stale(folder)
+    changed = [scene for scene in SCENES if f"{scene.name}.svg" in states]
+    if not changed:
         return
     print("Drawing what nbe shows ...", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as work:
-        for scene in SCENES:
-            shown = run(scene, lesson, Path(work))
-            picture = draw(f"$ {scene.command}", shown, scene.label, scene.name)
-            (folder / f"{scene.name}.svg").write_text(picture, "utf-8")
-    state.write_text(now, "utf-8")
+
+    def picture(scene):
+        name = f"{scene.name}.svg"
+        with tempfile.TemporaryDirectory() as work:
+            shown = run(scene, the_lesson(), Path(work))
+        text = draw(f"$ {scene.command}", shown, scene.label, scene.name)
+        project.write(folder / name, text.replace("STATE", states[name], 1))
+
+    first = next((scene for scene in changed if scene.change), changed[0])
+    picture(first)
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(picture, [scene for scene in changed if scene != first]))
 
 
-def fingerprint(lesson: Lesson) -> str:
-    """Return a hash of all that decides what the command shows."""
+def the_lesson() -> Lesson:
+    """Return the lesson that the scenes attempt."""
+    return next(lesson for lesson in lessons() if lesson.name == LESSON)
+
+
+def fingerprint(scene: Scene) -> str:
+    """Return a hash of all that decides what the command of a scene shows."""
     files = [*sorted((ROOT / "nnx_by_example").glob("*.py")), Path(__file__)]
-    files += [*sorted(lesson.folder.glob("*.*")), ROOT / "mkdocs.yml"]
+    files += sorted(the_lesson().folder.glob("*.*"))
     parts = [file.read_bytes() for file in files]
     parts += [version(name).encode() for name in ("jax", "flax", "rich")]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+    parts += [repr((scene, config()["site_url"])).encode()]
+    if scene.whole:
+        course = [(one.phase, one.name, one.meta["title"]) for one in lessons()]
+        parts.append(repr(course).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def run(scene: Scene, lesson: Lesson, work: Path) -> str:

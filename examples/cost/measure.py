@@ -34,6 +34,8 @@ TRANSFORMER = {"count": 4, "features": 128, "heads": 4}
 COMPILED = ("Linen", "nnx.jit", "nnx.jit, graph=False", "jax.jit, as_pure")
 # Attention that decodes: tokens so far.
 LENGTHS = (64, 128, 256, 512, 1024, 2048)
+# How often each way is compiled.
+COMPILES = 3
 
 
 def cases(leaves, transformer):
@@ -80,7 +82,7 @@ def take_turns(functions, rounds, seconds):
     return times
 
 
-def first_calls(build, names, rounds=3, enough=10):
+def first_calls(build, names, rounds, enough=10):
     """Return the CPU seconds of the first call of each way: tracing and compiling.
 
     Args:
@@ -135,7 +137,7 @@ def cache_ways(length, features=256, heads=8):
     return {"with": lambda: with_cache(token), "without": lambda: without(x)}
 
 
-def measure(*, leaves, transformer, lengths, rounds, seconds, progress):
+def measure(*, leaves, transformer, lengths, rounds, compiles, seconds, progress):
     """Return all times, by kind, then by model or length, then by way.
 
     Args:
@@ -143,6 +145,7 @@ def measure(*, leaves, transformer, lengths, rounds, seconds, progress):
       transformer: the arguments of the transformer.
       lengths: the numbers of tokens at which decoding is timed.
       rounds: how often each way has its turn.
+      compiles: how often each way is compiled anew.
       seconds: about how long a turn takes.
       progress: called with the name of each step before it starts.
     """
@@ -167,7 +170,9 @@ def measure(*, leaves, transformer, lengths, rounds, seconds, progress):
         found["compile"][name] = {}
         for kind, (build, names) in compiled.items():
             progress(f"compile {kind}, {name}")
-            found["compile"][name][kind] = summary(first_calls(build, names))
+            found["compile"][name][kind] = summary(
+                first_calls(build, names, compiles)
+            )
     for length in lengths:
         progress(f"cache, {length} tokens")
         times = take_turns(cache_ways(length), rounds, seconds)
@@ -211,6 +216,7 @@ def main():
             transformer=TRANSFORMER,
             lengths=LENGTHS,
             rounds=ROUNDS,
+            compiles=COMPILES,
             seconds=0.03,
             progress=progress,
         )
