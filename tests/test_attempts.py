@@ -247,3 +247,9 @@ def test_what_says_that_a_picture_comes_is_drawn_over(tmp_path, monkeypatch):
     terminal.draw_all(tmp_path)
     assert "shown" in (tmp_path / "hint.svg").read_text()
     assert terminal.stale(tmp_path) == {}
+
+
+def test_no_published_page_announces_what_is_still_to_come(site):
+    texts = [site.file(page).read_text("utf-8") for page in site.pages()]
+    assert texts
+    assert not any(later.COMING in text or later.FAILED in text for text in texts)
