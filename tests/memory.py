@@ -24,8 +24,7 @@ from pathlib import Path
 import grimp
 import pytest
 
-from tests import summary
-from tools import browser, project, records
+from tools import browser, project, records, summary
 from tools.project import ROOT
 
 OUR = ("tests", "tools", "nnx_by_example")

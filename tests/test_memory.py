@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests import memory, summary
+from tests import memory
 from tests.pages import ROOT
 from tools import project, records
 

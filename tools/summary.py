@@ -1,8 +1,8 @@
 """Sums up runs of the suite: by part, and by kind of damage.
 
 Each run of pytest writes what it has found. Where the suite is divided over machines,
-`python -m tests.summary FILES` adds up what they wrote, as Markdown; it fails if any
-test has failed.
+`python -m tools.summary FILES` adds up what they wrote, as Markdown; it fails if any
+test has failed. It needs no package.
 """
 
 import json
@@ -10,10 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tools.cost import table
-from tools.project import ROOT
-
-FILE = ROOT / ".cache" / "summary.json"
+FILE = Path(__file__).parent.parent / ".cache" / "summary.json"
 COLUMNS = ("passed", "failed", "unchanged", "seconds")
 
 
@@ -65,8 +62,11 @@ def lines(*files: Path) -> list[str]:
 def main(names: list[str]) -> int:
     """Print the sums as Markdown; return 1 if a test has failed, else 0."""
     rows, kinds = read(*map(Path, names))
-    print(table(["part", *COLUMNS], rows))
-    print("\n" + table(["damage", "tried", "caught", "share"], kinds))
+    heads = ["part", *COLUMNS], ["damage", "tried", "caught", "share"]
+    for head, body in zip(heads, (rows, kinds), strict=True):
+        for cells in (head, ["---"] * len(head), *body):
+            print(f"| {' | '.join(cells)} |")
+        print()
     return int(rows[-1][2] != "0")
 
 
