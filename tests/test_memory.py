@@ -8,7 +8,7 @@ import pytest
 
 from tests import memory
 from tests.pages import ROOT
-from tools import project, records
+from tools import project, records, summary
 
 INNER = """
 from pathlib import Path
