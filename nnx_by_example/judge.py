@@ -133,6 +133,7 @@ def judge(
     candidate: Callable,
     verdict: Verdict,
     before_call: Callable = lambda: None,
+    hidden: list[dict] | None = None,
 ) -> Verdict:
     """Return the verdict on a function: the first thing that is wrong with it.
 
@@ -142,6 +143,7 @@ def judge(
       candidate: the learner's function.
       verdict: what to fill in.
       before_call: called before each call of `candidate`.
+      hidden: what `candidate` answers to the hidden inputs, where that is known.
     """
     last = None
 
@@ -201,7 +203,7 @@ def judge(
             if not diagnosis.same(again, [diagnosis.describe(last[1])]):
                 verdict.advice = UNSTEADY
                 return verdict
-    verdict.answers = answers(exercise.HIDDEN, candidate)
+    verdict.answers = hidden or answers(exercise.HIDDEN, candidate)
     return verdict
 
 
@@ -232,7 +234,7 @@ def known_mistakes(report: Callable, exercise: Path, function: str) -> list[dict
         report(mistake.__name__)
         given, idea = answers(judged.HIDDEN, mistake), None
         if diagnosis.same(given, right):
-            verdict = judge(judged, function, mistake, Verdict(""))
+            verdict = judge(judged, function, mistake, Verdict(""), hidden=given)
             idea = verdict.message if verdict.stage == IDEA else None
         known.append({"answers": given, "idea": idea, "says": says})
     return known

@@ -5,11 +5,11 @@ An attempt is judged as `nbe` judges it, with the inputs that no page shows.
 
 import pytest
 
-from nnx_by_example import diagnosis, judge
 from nnx_by_example.course import Lesson
-from nnx_by_example.verdict import Verdict
+from tests.lesson import run_lesson
 from tests.pages import ROOT, read_blocks
 from tests.process import in_process
+from tools import attempts
 
 LESSONS = [
     Lesson(path.parent.name, 1, "", path.parent)
@@ -17,44 +17,26 @@ LESSONS = [
 ]
 
 
-def verdicts(path, function: str, start: str) -> dict:
-    """Return what is said of stub, solution and each attempt that an exercise lists."""
-    exercise = judge.load(path)
-    known = judge.known_mistakes(lambda message: None, path, function)
-    solution = getattr(exercise, function)
-    untouched = {}
-    exec(start, untouched)
-
-    def said(candidate):
-        verdict = judge.judge(exercise, function, candidate, Verdict("lesson"))
-        diagnosis.advise(verdict, known)
-        return verdict
-
-    cases = [*exercise.INPUTS, *exercise.HIDDEN]
-    wanted = judge.answers(cases, solution)
-    right = {  # for each mistake, on which inputs its answer is right
-        f.__name__: list(map(diagnosis.same, judge.answers(cases, f), wanted))
-        for f in exercise.MISTAKES
-    }
-    caught = []  # by each hidden input, what every other input lets through
-    for at in range(len(exercise.INPUTS), len(cases)):
-        only = [n != at for n in range(len(cases))]
-        caught.append([name for name, found in right.items() if found == only])
-    return {
-        "solution": said(solution),
-        "stub": said(untouched[function]),
-        "mistakes": [(f.__name__, said(f), m) for f, m in exercise.MISTAKES.items()],
-        "also_right": [(f.__name__, said(f)) for f in exercise.ALSO_RIGHT],
-        "caught": caught,
-    }
+# All tests of a lesson meet the same worker, where one run serves them.
+PARAMETERS = [
+    pytest.param(lesson, id=lesson.name, marks=pytest.mark.xdist_group(lesson.name))
+    for lesson in LESSONS
+]
 
 
-@pytest.fixture(scope="module", params=LESSONS, ids=lambda lesson: lesson.name)
-def lesson(request):
-    """Return a lesson, and the verdicts on its attempts from one run."""
+@pytest.fixture(scope="module", params=PARAMETERS)
+def run(request):
+    """Return a lesson, what its notebook prints, and the verdicts on its attempts."""
     chosen = request.param
-    found = in_process(verdicts, chosen.exercise, chosen.function, chosen.start)
-    return chosen, found
+    text = attempts.notebook(chosen, "https://example.com/")
+    arguments = chosen.exercise, chosen.function, chosen.start
+    return chosen, *in_process(run_lesson, text, chosen.section("solution"), *arguments)
+
+
+@pytest.fixture
+def lesson(run):
+    """Return a lesson, and the verdicts on its attempts."""
+    return run[0], run[2]
 
 
 def included(lesson: Lesson) -> dict[str, str]:
@@ -67,6 +49,12 @@ def included(lesson: Lesson) -> dict[str, str]:
 
 def test_the_solution_passes(lesson):
     assert lesson[1]["solution"].passed, lesson[1]["solution"].text()
+
+
+def test_a_notebook_judges_the_answer_that_is_pasted_into_it(run):
+    of_stub, *of_solution = run[1]
+    assert "still to be written" in of_stub
+    assert of_solution == ["passed"]
 
 
 def test_the_untouched_stub_fails_with_a_friendly_message(lesson):
