@@ -3,10 +3,13 @@
 An attempt is judged as `nbe` judges it, with the inputs that no page shows.
 """
 
+from types import SimpleNamespace
+
 import pytest
 
+from nnx_by_example import judge
 from nnx_by_example.course import Lesson
-from tests.lesson import run_lesson
+from tests.lesson import caught, run_lesson
 from tests.pages import ROOT, read_blocks
 from tests.process import in_process
 from tools import attempts
@@ -107,3 +110,19 @@ def test_the_page_names_its_command_and_its_notebook(lesson):
     assert f"nbe check {chosen.name} my_attempt.py\n" in chosen.page
     assert f'--8<-- "attempt/{chosen.name}.md"\n' in chosen.page
     assert len(chosen.hints) >= 2
+
+
+def test_what_a_hidden_input_catches_is_what_no_other_input_shows():
+    def wrong_at(*places):
+        def mistake(place):
+            return -place if place in places else place
+
+        mistake.__name__ = f"wrong_at_{'_'.join(map(str, places))}"
+        return mistake
+
+    mistakes = [wrong_at(*at) for at in [(1,), (3,), (1, 3), (3, 4), (5,)]]
+    inputs, hidden = [(1,), (2,)], [(3,), (4,), (5,)]
+    exercise = SimpleNamespace(INPUTS=inputs, HIDDEN=hidden, MISTAKES=mistakes)
+    known = [{"answers": judge.answers(hidden, mistake)} for mistake in mistakes]
+    found = caught(exercise, wrong_at(), known)
+    assert found == [["wrong_at_3"], [], ["wrong_at_5"]]
