@@ -159,6 +159,7 @@ def judge(
     candidate: Callable,
     verdict: Verdict,
     report: Callable = lambda message: None,
+    hidden: list[dict] | None = None,
 ) -> Verdict:
     """Return the verdict on a function: the first thing that is wrong with it.
 
@@ -169,6 +170,7 @@ def judge(
       verdict: what to fill in.
       report: called before each call of `candidate`, as a sign of life: with the size
         of what was printed so far, or with the stage if the call prints nothing.
+      hidden: what `candidate` answers to the hidden inputs, where that is known.
     """
     last = None
 
@@ -228,7 +230,7 @@ def judge(
             if not diagnosis.same(again, [diagnosis.describe(last[1])]):
                 verdict.advice = UNSTEADY
                 return verdict
-    verdict.answers = answers(exercise.HIDDEN, candidate, report)
+    verdict.answers = hidden or answers(exercise.HIDDEN, candidate, report)
     return verdict
 
 
@@ -261,7 +263,8 @@ def known_mistakes(report: Callable, exercise: Path, function: str) -> list[dict
     for mistake, says in judged.MISTAKES.items():
         given, idea = answers(judged.HIDDEN, mistake, report), None
         if diagnosis.same(given, right):
-            verdict = judge(judged, function, mistake, Verdict(""), report)
+            arguments = judged, function, mistake, Verdict(""), report
+            verdict = judge(*arguments, hidden=given)
             idea = verdict.message if verdict.stage == IDEA else None
         known.append({"answers": given, "idea": idea, "says": says})
     return known

@@ -108,9 +108,8 @@ def declared(item: pytest.Item) -> frozenset[str] | None:
     """Return the files that a test says it depends on, or None if it says nothing."""
     found, marks = set(), list(item.iter_markers("reads"))
     for mark in marks:
-        of = mark.kwargs.get("of")
-        parameters = item.callspec.params if of else {}
-        paths = of(**parameters) if of else ()
+        of, call = mark.kwargs.get("of"), getattr(item, "callspec", None)
+        paths = of(**call.params) if of and call else ()
         names = (str(p.relative_to(ROOT) if isinstance(p, Path) else p) for p in paths)
         for pattern in (*mark.args, *names):
             found |= matching(pattern)
@@ -163,6 +162,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "reads(*patterns, of): what a test depends on")
     sys.addaudithook(notice)
     if not hasattr(config, "workerinput"):
+        if hasattr(config.option, "testrunuid"):  # of xdist, for all its workers
+            config.option.testrunuid = config.option.testrunuid or RUN
         records.tidy()
         config.pluginmanager.register(Book(config), "book")
 

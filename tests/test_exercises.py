@@ -3,58 +3,43 @@
 An attempt is judged as `nbe` judges it, with the inputs that no page shows.
 """
 
+from types import SimpleNamespace
+
 import pytest
 
-from nnx_by_example import diagnosis, judge
+from nnx_by_example import judge
 from nnx_by_example.course import Lesson
-from nnx_by_example.verdict import Verdict
+from tests.lesson import caught, run_lesson
+from tests.memory import reads
 from tests.pages import ROOT, read_blocks
 from tests.process import in_process
+from tools import attempts
 
+pytestmark = reads("mkdocs.yml", of=lambda run: run.folder.glob("*.*"))
 LESSONS = [
     Lesson(path.parent.name, 1, "", path.parent)
     for path in sorted((ROOT / "docs" / "course").glob("*/exercise.py"))
 ]
+# All tests of a lesson meet the same worker, where one run serves them.
+PARAMETERS = [
+    pytest.param(lesson, id=lesson.name, marks=pytest.mark.xdist_group(lesson.name))
+    for lesson in LESSONS
+]
 
 
-def verdicts(path, function: str, start: str) -> dict:
-    """Return what is said of stub, solution and each attempt that an exercise lists."""
-    exercise = judge.load(path)
-    known = judge.known_mistakes(lambda message: None, path, function)
-    solution = getattr(exercise, function)
-    untouched = {}
-    exec(start, untouched)
-
-    def said(candidate):
-        verdict = judge.judge(exercise, function, candidate, Verdict("lesson"))
-        diagnosis.advise(verdict, known)
-        return verdict
-
-    cases = [*exercise.INPUTS, *exercise.HIDDEN]
-    wanted = judge.answers(cases, solution)
-    right = {  # for each mistake, on which inputs its answer is right
-        f.__name__: list(map(diagnosis.same, judge.answers(cases, f), wanted))
-        for f in exercise.MISTAKES
-    }
-    caught = []  # by each hidden input, what every other input lets through
-    for at in range(len(exercise.INPUTS), len(cases)):
-        only = [n != at for n in range(len(cases))]
-        caught.append([name for name, found in right.items() if found == only])
-    return {
-        "solution": said(solution),
-        "stub": said(untouched[function]),
-        "mistakes": [(f.__name__, said(f), m) for f, m in exercise.MISTAKES.items()],
-        "also_right": [(f.__name__, said(f)) for f in exercise.ALSO_RIGHT],
-        "caught": caught,
-    }
-
-
-@pytest.fixture(scope="module", params=LESSONS, ids=lambda lesson: lesson.name)
-def lesson(request):
-    """Return a lesson, and the verdicts on its attempts from one run."""
+@pytest.fixture(scope="module", params=PARAMETERS)
+def run(request):
+    """Return a lesson, what its notebook prints, and the verdicts on its attempts."""
     chosen = request.param
-    found = in_process(verdicts, chosen.exercise, chosen.function, chosen.start)
-    return chosen, found
+    text = attempts.notebook(chosen, "https://example.com/")
+    arguments = chosen.exercise, chosen.function, chosen.start
+    return chosen, *in_process(run_lesson, text, chosen.section("solution"), *arguments)
+
+
+@pytest.fixture
+def lesson(run):
+    """Return a lesson, and the verdicts on its attempts."""
+    return run[0], run[2]
 
 
 def included(lesson: Lesson) -> dict[str, str]:
@@ -67,6 +52,12 @@ def included(lesson: Lesson) -> dict[str, str]:
 
 def test_the_solution_passes(lesson):
     assert lesson[1]["solution"].passed, lesson[1]["solution"].text()
+
+
+def test_a_notebook_judges_the_answer_that_is_pasted_into_it(run):
+    of_stub, *of_solution = run[1]
+    assert "still to be written" in of_stub
+    assert of_solution == ["passed"]
 
 
 def test_the_untouched_stub_fails_with_a_friendly_message(lesson):
@@ -119,3 +110,19 @@ def test_the_page_names_its_command_and_its_notebook(lesson):
     assert f"nbe check {chosen.name} my_attempt.py\n" in chosen.page
     assert f'--8<-- "attempt/{chosen.name}.md"\n' in chosen.page
     assert len(chosen.hints) >= 2
+
+
+def test_what_a_hidden_input_catches_is_what_no_other_input_shows():
+    def wrong_at(*places):
+        def mistake(place):
+            return -place if place in places else place
+
+        mistake.__name__ = f"wrong_at_{'_'.join(map(str, places))}"
+        return mistake
+
+    mistakes = [wrong_at(*at) for at in [(1,), (3,), (1, 3), (3, 4), (5,)]]
+    inputs, hidden = [(1,), (2,)], [(3,), (4,), (5,)]
+    exercise = SimpleNamespace(INPUTS=inputs, HIDDEN=hidden, MISTAKES=mistakes)
+    known = [{"answers": judge.answers(hidden, mistake)} for mistake in mistakes]
+    found = caught(exercise, wrong_at(), known)
+    assert found == [["wrong_at_3"], [], ["wrong_at_5"]]

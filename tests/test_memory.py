@@ -7,9 +7,11 @@ import sys
 import pytest
 
 from tests import memory
+from tests.memory import reads
 from tests.pages import ROOT
 from tools import project, records, summary
 
+pytestmark = reads("tests/*", "tools/*", "mkdocs.yml")
 INNER = """
 from pathlib import Path
 from tests.memory import reads

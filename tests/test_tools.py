@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from nnx_by_example import course
+from tests.memory import reads
 from tests.pages import ROOT
 from tools import browser, hooks, lesson, records
 
@@ -35,6 +36,9 @@ def run(project, *command):
     return done.stdout + done.stderr, done.returncode
 
 
+# The other lessons are there, and nothing is asked of them.
+@reads("docs/course/_template/*", "mkdocs.yml", "tools/*", "tests/*", "overrides/*")
+@reads("nnx_by_example/*", "docs/course/call-vs-init/*", "docs/assets/*")
 def test_a_new_lesson_passes_with_one_line_of_nav(project):
     add_lesson(project, "gated-unit")
     said, status = run(
@@ -59,6 +63,7 @@ def test_a_new_lesson_passes_with_one_line_of_nav(project):
     assert f"### {before.number + 1}. [Gated unit](gated-unit/index.md)" in course_map
 
 
+@reads("docs/index.md", "mkdocs.yml", "tools/*", "tests/*")
 def test_a_save_runs_the_page_and_says_what_is_wrong(project):
     watch = subprocess.Popen(
         [sys.executable, "-m", "tests.watch"],

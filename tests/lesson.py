@@ -1,0 +1,103 @@
+"""Runs a lesson's notebook and judges its attempts, in the process that calls it.
+
+It imports little beyond what such a process has imported already.
+"""
+
+from pathlib import Path
+
+import nbformat
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from nnx_by_example import diagnosis, judge
+from nnx_by_example.verdict import Verdict
+
+
+def run_lesson(
+    text: str, answer: str, path: Path, function: str, start: str
+) -> tuple[list[str], dict]:
+    """Return what `run_cells` and `verdicts` do, which compile the same code.
+
+    The notebook goes first: it finds a process in which no exercise has run.
+
+    Args:
+      text: the notebook, as it is published.
+      answer: what to write into the cell for the answer.
+      path: the lesson's `exercise.py`.
+      function: name of the function that the learner writes.
+      start: the untouched stub.
+    """
+    return run_cells(text, answer), verdicts(path, function, start)
+
+
+def run_cells(text: str, answer: str) -> list[str]:
+    """Return what the last cell of a notebook prints: of the stub, then of an answer.
+
+    An error of any cell comes instead, and last.
+
+    It runs from top to bottom in IPython, on the packages that are installed. Then, as
+    a learner does, the answer is written into its cell, and that and those below run
+    again.
+
+    Args:
+      text: the notebook, as it is published.
+      answer: what to write into the cell for the answer.
+    """
+    shell, printed = InteractiveShell.instance(), []
+    cells = [
+        c for c in nbformat.reads(text, as_version=4).cells if c.cell_type == "code"
+    ]
+    tagged = ["answer" in cell.metadata.get("tags", []) for cell in cells]
+    below = cells[tagged.index(True) + 1 :]
+    sources = [cell.source for cell in cells if not cell.source.startswith("%pip")]
+    for run in (sources, [answer, *(cell.source for cell in below)]):
+        for source in run:
+            with capture_output() as output:
+                result = shell.run_cell(source)
+            if error := result.error_before_exec or result.error_in_exec:
+                return [*printed, repr(error)]
+        printed.append(output.stdout.strip())
+    return printed
+
+
+def verdicts(path: Path, function: str, start: str) -> dict:
+    """Return what is said of stub, solution and each attempt that an exercise lists."""
+    exercise = judge.load(path)
+    known = judge.known_mistakes(lambda message: None, path, function)
+    solution = getattr(exercise, function)
+    untouched = {}
+    exec(start, untouched)
+
+    def said(candidate):
+        verdict = judge.judge(exercise, function, candidate, Verdict("lesson"))
+        diagnosis.advise(verdict, known)
+        return verdict
+
+    return {
+        "solution": said(solution),
+        "stub": said(untouched[function]),
+        "mistakes": [(f.__name__, said(f), m) for f, m in exercise.MISTAKES.items()],
+        "also_right": [(f.__name__, said(f)) for f in exercise.ALSO_RIGHT],
+        "caught": caught(exercise, solution, known),
+    }
+
+
+def caught(exercise, solution, known: list[dict]) -> list[list[str]]:
+    """Return, for each hidden input, the mistakes that no other input shows.
+
+    Args:
+      exercise: the module of the exercise.
+      solution: its solution.
+      known: what `judge.known_mistakes` found: each mistake's answers to hidden inputs.
+    """
+    right = judge.answers(exercise.HIDDEN, solution)
+    found = [[] for _ in right]
+    for mistake, entry in zip(exercise.MISTAKES, known, strict=True):
+        pairs = zip(entry["answers"], right, strict=True)
+        wrong = [at for at, pair in enumerate(pairs) if not diagnosis.same(*pair)]
+        if len(wrong) == 1 and all(
+            diagnosis.same(*(judge.answers([case], f) for f in (mistake, solution)))
+            for case in exercise.INPUTS
+        ):
+            found[wrong[0]].append(mistake.__name__)
+    return found
