@@ -119,7 +119,7 @@ def declared(item: pytest.Item) -> frozenset[str] | None:
 def code_files(item: pytest.Item) -> frozenset[str]:
     """Return the files of the project that a test runs with."""
     common = {name for pattern in COMMON for name in matching(pattern)}
-    own = {item.path.relative_to(ROOT).as_posix()} & listed().keys()
+    own = {os.path.relpath(item.path, ROOT)} & listed().keys()
     return code_of(item.module.__name__) | common | own
 
 
@@ -234,18 +234,18 @@ def pytest_collection_finish(session):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """Fail a test that reads a file of the project which it does not depend on."""
+    others, root = set(), ROOT
+    if (root / ".git").exists():
+        code = {f"{name.replace('.', '/')}.py" for name in modules().modules}
+        others = listed().keys() - files_of(item) - code
     opened.clear()
     result = yield
-    if (ROOT / ".git").exists():
-        paths = {os.path.relpath(path, ROOT) for path in opened}
-        code = {f"{name.replace('.', '/')}.py" for name in modules().modules}
-        undeclared = (paths & listed().keys()) - files_of(item) - code
-        if undeclared:
-            pytest.fail(
-                f"it reads {', '.join(sorted(undeclared))}, not named by `reads`: "
-                "a change there would not run it again",
-                pytrace=False,
-            )
+    if undeclared := others & {os.path.relpath(path, root) for path in opened}:
+        pytest.fail(
+            f"it reads {', '.join(sorted(undeclared))}, not named by `reads`: "
+            "a change there would not run it again",
+            pytrace=False,
+        )
     return result
 
 

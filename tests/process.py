@@ -90,16 +90,21 @@ class Server:
         self.close()
 
 
+shared_at: dict[Path, int] = {}  # when a folder had changed that was linked
+
+
 def share(source: Path, target: Path) -> None:
     """Link what was compiled in one folder into another, if they are two."""
-    if source == target:
+    source.mkdir(parents=True, exist_ok=True)
+    changed = source.stat().st_mtime_ns
+    if source == target or shared_at.get(source) == changed:
         return
     target.mkdir(parents=True, exist_ok=True)
-    there = {file.name for file in target.glob("*-cache")}
-    for file in source.glob("*-cache"):
-        if file.name not in there:
+    for name in set(os.listdir(source)) - set(os.listdir(target)):
+        if name.endswith("-cache"):
             with contextlib.suppress(FileExistsError):  # another process is faster
-                (target / file.name).hardlink_to(file)
+                (target / name).hardlink_to(source / name)
+    shared_at[source] = changed
 
 
 def _serve(pipe, function):

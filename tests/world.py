@@ -54,10 +54,10 @@ class World:
             for place, space in self._spaces()
         }
         self.held = {
-            (name, key): (value, kept)
+            (name, key): (value, content(value))
             for name, module in self._modules()
             for key, value in list(vars(module).items())
-            if (name, key) not in CACHES and (kept := content(value)) is not None
+            if isinstance(value, dict | list | set) and (name, key) not in CACHES
         }
         self.settings = settings()
         self.imported: set[str] = set()
@@ -97,7 +97,7 @@ class World:
                 elif before.get(name, missing) is not now and name not in lazy:
                     found.append(f"{place}.{name}")
         for (name, key), (value, kept) in self.held.items():
-            if not alike(content(value), kept):
+            if not same(value, kept) and not same(content(value), kept):
                 found.append(f"{name}.{key}")
         now = settings()
         found += [name for name in now if now[name] != self.settings[name]]
@@ -117,20 +117,24 @@ class World:
         return (self.imported & named) - own
 
 
-def content(value: object) -> object:
-    """Return what a container of a module holds under names or in order, or None."""
+def content(value: dict | list | set) -> dict | list | set:
+    """Return a copy of what a container holds, of a dict what it holds under names."""
     if isinstance(value, dict):
         return {key: one for key, one in list(value.items()) if type(key) is str}
-    if type(value) in (list, set):
-        return list(value)
-    return None
+    return value.copy()
 
 
-def alike(one: object, other: object) -> bool:
-    """Return whether two contents are the same objects."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(one[k] is other[k] for k in one)
-    return len(one) == len(other) and all(map(operator.is_, one, other))
+def same(value: dict | list | set, kept: dict | list | set) -> bool:
+    """Return whether a container holds the very objects that it held."""
+    if len(value) != len(kept):
+        return False
+    if isinstance(value, set):
+        return value == kept
+    if isinstance(value, dict):
+        if [*value] == [*kept]:
+            return all(map(operator.is_, value.values(), kept.values()))
+        return value.keys() == kept.keys() and all(value[k] is kept[k] for k in kept)
+    return all(map(operator.is_, value, kept))
 
 
 def settings() -> dict[str, object]:
