@@ -171,7 +171,7 @@ def pytest_configure(config):
 def notice(event: str, arguments: tuple) -> None:
     """Note a file that is opened."""
     if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-        opened.add(os.fsdecode(arguments[0]))
+        opened.add(os.path.abspath(os.fsdecode(arguments[0])))
 
 
 def run_of(config: pytest.Config) -> str:

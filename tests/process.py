@@ -100,7 +100,8 @@ def share(source: Path, target: Path) -> None:
     if source == target or shared_at.get(source) == changed:
         return
     target.mkdir(parents=True, exist_ok=True)
-    for name in set(os.listdir(source)) - set(os.listdir(target)):
+    both = ({entry.name for entry in os.scandir(one)} for one in (source, target))
+    for name in set.difference(*both):
         if name.endswith("-cache"):
             with contextlib.suppress(FileExistsError):  # another process is faster
                 (target / name).hardlink_to(source / name)
