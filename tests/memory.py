@@ -171,7 +171,7 @@ def pytest_configure(config):
 def notice(event: str, arguments: tuple) -> None:
     """Note a file that is opened."""
     if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-        opened.add(os.path.abspath(os.fsdecode(arguments[0])))
+        opened.add(str(Path.cwd() / os.fsdecode(arguments[0])))
 
 
 def run_of(config: pytest.Config) -> str:
@@ -235,7 +235,7 @@ def pytest_collection_finish(session):
 def pytest_runtest_call(item):
     """Fail a test that reads a file of the project which it does not depend on."""
     others, root = set(), ROOT
-    if (root / ".git").exists():
+    if (root / ".git").exists() and item.path.is_relative_to(root):
         code = {f"{name.replace('.', '/')}.py" for name in modules().modules}
         others = listed().keys() - files_of(item) - code
     opened.clear()
