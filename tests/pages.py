@@ -115,6 +115,12 @@ def read_blocks(path: Path) -> list[Block]:
     Raises:
       PageError: if anything on the page looks like code and would not be run.
     """
+    return [dataclasses.replace(b) for b in parsed(path, hooks.fingerprint(path))]
+
+
+@functools.lru_cache(maxsize=8)
+def parsed(path: Path, _state: str) -> list[Block]:
+    """Return the same of a page that is in some state."""
     text = path.read_text("utf-8")
     if path.suffix == ".py":
         check_cells(path, text)

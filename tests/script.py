@@ -268,7 +268,7 @@ def run_shared(folder: str, root: str, begun: str) -> Execution | None:
         warm_up()
         shared = World()
     with contextlib.suppress(SyntaxError):
-        if runs_alone(source) or shared.shows(ast.parse(source)):
+        if runs_alone(source) or (shared.imported and shared.shows(ast.parse(source))):
             return None
     home, main = Path.cwd(), sys.modules["__main__"]
     streams = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__

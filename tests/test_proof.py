@@ -11,7 +11,7 @@ from tests import damages, run_page
 from tests.memory import reads
 from tests.pages import PageError, all_pages, read_blocks, shown_path, sources
 
-pytestmark = reads("mkdocs.yml", of=sources)
+pytestmark = reads("mkdocs.yml", "docs/course/_template/exercise.py", of=sources)
 PAGES = all_pages()
 MARKDOWN = [path for path in PAGES if path.suffix == ".md"]
 PROGRAMS = [p for p in PAGES if "```python" in p.read_text() or p.suffix == ".py"]
@@ -44,15 +44,28 @@ def line_of(message):
     return int(re.search(r"\.(?:md|py):(\d+)", message)[1])
 
 
-def add_block(path, block, top=False):
-    """Add a block to a page or a program; return the lines on which it stands."""
+def add_block(path, block, at=None):
+    """Add a block to a page or a program; return the lines on which it stands.
+
+    Args:
+      path: the page.
+      block: the source of the block.
+      at: before which character of the page; by default at its end.
+    """
     text = path.read_text("utf-8")
+    at = len(text) if at is None else at
     block = f"\n\n```python\n{block}```\n\n" if path.suffix == ".md" else f"\n{block}"
-    front = re.match(r"(---\n.*?\n---\n)?", text, re.S).end()
-    at = front if top else len(text)
     path.write_text(text[:at] + block + text[at:], "utf-8")
     first = text.count("\n", 0, at) + 1
     return range(first, first + block.count("\n") + 1)
+
+
+def beginning(path):
+    """Return the text of a page through its first block, and where the page begins."""
+    text = path.read_text("utf-8")
+    first = re.search(r"^( *)```python\n.*?^\1```\n", text, re.S | re.M)
+    front = re.match(r"(---\n.*?\n---\n)?", text, re.S).end()
+    return text[: first.end()] if first else text, front
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=shown_path)
@@ -113,11 +126,12 @@ def test_what_a_new_block_says_and_does_not_print_is_seen(path, tmp_path, proof)
 @pytest.mark.parametrize("path", PROGRAMS, ids=shown_path)
 def test_a_block_that_ends_badly_is_seen(path, tmp_path, proof):
     copy, caught = tmp_path / path.name, {}
+    text, front = beginning(path)  # after such a block nothing of the page runs
     ending = {**damages.UNSHOWN, **damages.UNSOUND}
-    late = damages.LATE[PROGRAMS.index(path) % len(damages.LATE)]  # runs all: take one
+    late = damages.LATE[PROGRAMS.index(path) % len(damages.LATE)]  # alone: take one
     for name in ending.keys() - damages.LATE | {late}:
-        copy.write_bytes(path.read_bytes())
-        lines = add_block(copy, ending[name][0], top=True)
+        copy.write_text(text, "utf-8")
+        lines = add_block(copy, ending[name][0], front)
         found = set(said(copy)[1])
         caught[name] = found if name == late else found & set(lines)
     proof("a block that ends badly", caught)
