@@ -6,7 +6,7 @@ export NO_MKDOCS_2_WARNING := 1
 export NBCONVERT_DISABLE_CONFIG_EXPORTERS := 1
 
 # Two at once; the tests of one page by one of them. Where CI is set, all of them.
-SUITE := $(PY) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder --remember
+SUITE := $(PY) -m pytest -q -n 2 --dist loadscope --remember
 # A part of the suite: make test SHARD=2/4
 PART := $(if $(SHARD),$(shell echo $(SHARD) | sed 's|\(.*\)/\(.*\)|--group \1 --splits \2|'))
 

@@ -23,7 +23,7 @@ from tools import browser as chromium
 from tools import hooks
 from tools.project import HANG, copy
 
-pytest_plugins = ["tests.memory", "pytester"]
+pytest_plugins = ["tests.order", "tests.memory", "pytester"]
 
 # A run in the background ignores Ctrl-C, and all that it starts would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,6 +24,7 @@ from pathlib import Path
 import grimp
 import pytest
 
+from tests.order import part_of
 from tools import browser, project, records, summary
 from tools.project import ROOT
 
@@ -35,10 +36,6 @@ SETTINGS = ("JAX_", "XLA_", "NNX_", "FLAX_", "PJRT_", "TF_")
 SITE = ("docs/**", "examples/**", "overrides/**", "tools/**", "mkdocs.yml", "*.md")
 SITE += ("nnx_by_example/**",)
 
-# Pages first: the site shows what their run has counted, and waits for it. Then what
-# takes long, so that no worker is left with it at the end.
-ORDER = ("pages", "proof", "exercises", "attempts", "cost", "tools", "nbe", "watch")
-ORDER += ("examples", "browser", "site", "cards", "twins")
 PAGE = "tests/test_pages.py::test_page["
 
 BEFORE, CODE = pytest.StashKey[dict](), pytest.StashKey[str]()
@@ -138,11 +135,6 @@ def digest(files: frozenset[str]) -> str:
     return whole.hexdigest()
 
 
-def name_of(item: pytest.Item) -> str:
-    """Return the name of a test, which no group of xdist has changed."""
-    return item.nodeid.partition("@")[0]
-
-
 def remembers(config: pytest.Config) -> bool:
     """Return whether tests are left out that were found true in this state."""
     return config.getoption("remember") and "CI" not in os.environ
@@ -181,53 +173,24 @@ def run_of(config: pytest.Config) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Order the tests, and leave out what was found true in this very state."""
-    arrange(items, config.getoption("splits", None) or 1)
+    """Leave out what was found true in this very state."""
     if not (ROOT / ".git").exists():  # a copy of the project, made by a test
         return
     known, kept, unchanged = records.read(), [], []
     for item in items:
-        name, state = name_of(item), digest(files_of(item))
+        name, state = item.nodeid, digest(files_of(item))
         item.user_properties += [("test", name), ("state", state)]
         item.stash[BEFORE] = before = known.get(name, {})
         passed = before.get("passed") and before["state"] == state
         (unchanged if passed and remembers(config) else kept).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=unchanged)
-    config.stash[UNCHANGED] = [name_of(item) for item in unchanged]
-
-
-def arrange(items: list[pytest.Item], shards: int = 1) -> None:
-    """Put tests in the order in which they run; those of a page go to one worker.
-
-    Args:
-      items: the tests.
-      shards: in how many parts of equal length the order will be cut. Each part then
-        has its share of what takes long.
-    """
-    groups: dict[tuple, list[pytest.Item]] = {}
-    for at, item in enumerate(items):
-        part = item.path.stem.removeprefix("test_")
-        rank = ORDER.index(part) if part in ORDER else len(ORDER)
-        page = (
-            item.callspec.id
-            if part in ORDER[:2] and "path" in item.fixturenames
-            else ""
-        )
-        if page:
-            item.add_marker(pytest.mark.xdist_group(page))
-            rank = 0
-        own = item.get_closest_marker("xdist_group")
-        key = rank, page, own.args[0] if own else f"{at:06}"
-        groups.setdefault(key, []).append(item)
-    ordered = [groups[key] for key in sorted(groups)]
-    ordered = [group for first in range(shards) for group in ordered[first::shards]]
-    items[:] = [item for group in ordered for item in group]
+    config.stash[UNCHANGED] = [item.nodeid for item in unchanged]
 
 
 def pytest_collection_finish(session):
     """Note the pages that run, for which the site waits."""
-    chosen = [name_of(item) for item in session.items]
+    chosen = [item.nodeid for item in session.items]
     session.config.stash[CHOSEN] = [name for name in chosen if name.startswith(PAGE)]
 
 
@@ -315,7 +278,7 @@ class Book:
                 noted["facts"] |= value
             else:
                 noted[name] = value
-        test = noted.pop("test", report.nodeid.partition("@")[0])
+        test = noted.pop("test", report.nodeid)
         part = self.parts.setdefault(part_of(test), Counter())
         part["seconds"] += getattr(report, "duration", 0)
         crashed = report.when not in ("setup", "call", "teardown")
@@ -341,8 +304,3 @@ class Book:
         summary.write(self.parts, records.damages(), summary.FILE)
         for line in summary.lines(summary.FILE):
             terminalreporter.write_line(line)
-
-
-def part_of(test: str) -> str:
-    """Return the part of the suite to which a test belongs."""
-    return test.partition("::")[0].rpartition("test_")[2].removesuffix(".py")

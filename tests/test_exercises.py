@@ -20,14 +20,9 @@ LESSONS = [
     Lesson(path.parent.name, 1, "", path.parent)
     for path in sorted((ROOT / "docs" / "course").glob("*/exercise.py"))
 ]
-# All tests of a lesson meet the same worker, where one run serves them.
-PARAMETERS = [
-    pytest.param(lesson, id=lesson.name, marks=pytest.mark.xdist_group(lesson.name))
-    for lesson in LESSONS
-]
 
 
-@pytest.fixture(scope="module", params=PARAMETERS)
+@pytest.fixture(scope="module", params=LESSONS, ids=lambda lesson: lesson.name)
 def run(request):
     """Return a lesson, what its notebook prints, and the verdicts on its attempts."""
     chosen = request.param

@@ -1,6 +1,7 @@
 """What was found true is not run again, and whatever has changed is."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -37,11 +38,11 @@ import json, os, sys, pytest
 
 class Collector:
     def pytest_collection_finish(self, session):
-        from tests import memory  # pytest has it by now
+        from tests import memory, order  # pytest has them by now
 
         def states():
             memory.digest.cache_clear()
-            return {memory.name_of(i): memory.digest(memory.files_of(i)) for i in items}
+            return {i.nodeid: memory.digest(memory.files_of(i)) for i in items}
 
         def changed():
             return [name for name, state in states().items() if state != before[name]]
@@ -57,11 +58,27 @@ class Collector:
         memory.environment.cache_clear()
         found["JAX_ENABLE_X64"] = changed()
         found["all"] = list(before)
-        memory.arrange(items, 4)
-        found["in quarters"] = [memory.name_of(item) for item in items]
+        order.arrange(items, 4)
+        found["in quarters"] = [item.nodeid for item in items]
         print("\\n" + json.dumps(found))
 
 sys.exit(pytest.main(["-q", "--collect-only", "--no-summary"], plugins=[Collector()]))
+"""
+# Three pages, each with two tests.
+PAGES = """
+import os
+import pytest
+
+each = pytest.mark.parametrize("path", ["one", "two", "three"])
+worker = os.environ.get("PYTEST_XDIST_WORKER")
+
+@each
+def test_page(path):
+    print(path, "by", worker)
+
+@each
+def test_style(path):
+    print(path, "by", worker)
 """
 LESSON = "docs/course/batch-norm"
 PAGE, OTHER = f"{LESSON}/index.md", "docs/course/reseed/index.md"
@@ -217,3 +234,18 @@ def test_runs_on_several_machines_are_added_up(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| pages | 4 | 1 | 0 | 3 |" in said
     assert "| a digit | 6 | 5 | 83% |" in said
+
+
+def test_the_tests_of_a_unit_share_a_worker(pytester, monkeypatch):
+    pytester.makepyfile(test_pages=PAGES)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    options = ["-n", "2", "--dist", "loadscope", "-p", "tests.order", "-rP"]
+    done = pytester.runpytest_subprocess(*options)
+    assert done.parseoutcomes()["passed"] == 6
+    workers = {}
+    for line in done.outlines:
+        if found := re.fullmatch(r"(\w+) by (gw\d)", line):
+            workers.setdefault(found[1], set()).add(found[2])
+    assert len(workers) == 3
+    assert all(len(names) == 1 for names in workers.values()), workers
+    assert set.union(*workers.values()) == {"gw0", "gw1"}
