@@ -153,6 +153,27 @@ def ended_early(
     return verdict
 
 
+def file_of_mistakes(lesson: Lesson) -> Path:
+    """Return where the known mistakes of a lesson are kept, in its present state."""
+    state = [sys.version, *(version(name) for name in ("jax", "jaxlib", "flax"))]
+    digest = hashlib.sha256(repr(state).encode())
+    for file in (lesson.exercise, PACKAGE / "judge.py", PACKAGE / "diagnosis.py"):
+        digest.update(file.read_bytes())
+    return CACHE / "mistakes" / f"{lesson.name}-{digest.hexdigest()[:16]}.json"
+
+
+def keep(known: list[dict], file: Path) -> None:
+    """Write what `judge.known_mistakes` found, at once: others may read it.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(known), "utf-8")
+    draft.replace(file)
+
+
 class Mistakes:
     """The known mistakes of a lesson with their answers, found once and then kept.
 
@@ -162,11 +183,7 @@ class Mistakes:
 
     def __init__(self, lesson: Lesson):
         """Read them, or begin to run them in a process of their own."""
-        state = [sys.version, *(version(name) for name in ("jax", "jaxlib", "flax"))]
-        digest = hashlib.sha256(repr(state).encode())
-        for file in (lesson.exercise, PACKAGE / "judge.py", PACKAGE / "diagnosis.py"):
-            digest.update(file.read_bytes())
-        self.file = CACHE / "mistakes" / f"{lesson.name}-{digest.hexdigest()[:16]}.json"
+        self.file = file_of_mistakes(lesson)
         self.known, self.call = self.kept(), None
         if not self.known:
             self.call = begin(judge.known_mistakes, lesson)
@@ -190,10 +207,7 @@ class Mistakes:
             finally:
                 self.call = None
             with contextlib.suppress(OSError):
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                draft = self.file.with_suffix(f".{os.getpid()}")
-                draft.write_text(json.dumps(self.known), "utf-8")
-                draft.replace(self.file)
+                keep(self.known, self.file)
         return self.known
 
     def end(self) -> None:

@@ -19,6 +19,7 @@ from filelock import FileLock
 from playwright.sync_api import expect, sync_playwright
 
 from tests.pages import ROOT, site_config
+from tests.process import lend
 from tools import browser as chromium
 from tools import hooks
 from tools.project import HANG, copy
@@ -138,6 +139,7 @@ def built(folder, url, root=ROOT) -> Site:
 @pytest.fixture(scope="session")
 def site(pytestconfig, generated):
     """Return the built site, which is served; it shows what all pages have shown."""
+    lend()  # its pictures of the terminal come from runs of the command
     pytestconfig.pluginmanager.get_plugin("tests.memory").wait_for_pages(pytestconfig)
     return built(*place_of(pytestconfig))
 

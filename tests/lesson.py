@@ -79,6 +79,7 @@ def verdicts(path: Path, function: str, start: str) -> dict:
         "mistakes": [(f.__name__, said(f), m) for f, m in exercise.MISTAKES.items()],
         "also_right": [(f.__name__, said(f)) for f in exercise.ALSO_RIGHT],
         "caught": caught(exercise, solution, known),
+        "known": known,
     }
 
 

@@ -13,8 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Pages first: the site shows what their run has counted, and waits for it. Then what
 # takes long, so that no worker is left with it at the end.
-ORDER = ("pages", "proof", "exercises", "nbe", "tools", "watch", "cost", "memory")
-ORDER += ("world", "guards", "examples", "attempts", "browser")
+ORDER = ("pages", "proof", "exercises", "nbe", "attempts", "watch", "cost", "memory")
+ORDER += ("world", "guards", "examples", "tools", "browser")
 # Each test of these is a unit, for it shares nothing.
 APART = ("guards", "browser")
 

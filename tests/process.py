@@ -90,14 +90,15 @@ class Server:
         self.close()
 
 
-shared_at: dict[Path, int] = {}  # when a folder had changed that was linked
+# When a folder had changed that was linked into another one.
+shared_at: dict[tuple[Path, Path], int] = {}
 
 
 def share(source: Path, target: Path) -> None:
     """Link what was compiled in one folder into another, if they are two."""
     source.mkdir(parents=True, exist_ok=True)
     changed = source.stat().st_mtime_ns
-    if source == target or shared_at.get(source) == changed:
+    if source == target or shared_at.get((source, target)) == changed:
         return
     target.mkdir(parents=True, exist_ok=True)
     both = ({entry.name for entry in os.scandir(one)} for one in (source, target))
@@ -105,7 +106,12 @@ def share(source: Path, target: Path) -> None:
         if name.endswith("-cache"):
             with contextlib.suppress(FileExistsError):  # another process is faster
                 (target / name).hardlink_to(source / name)
-    shared_at[source] = changed
+    shared_at[source, target] = changed
+
+
+def lend() -> None:
+    """Lend what was compiled to the learner's command, which keeps its own."""
+    share(SHARED, Path(os.environ["NBE_CACHE"]) / "jax")
 
 
 def _serve(pipe, function):

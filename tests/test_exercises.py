@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nnx_by_example import judge
+from nnx_by_example import checking, judge
 from nnx_by_example.course import Lesson
 from tests.lesson import caught, run_lesson
 from tests.memory import reads
@@ -28,7 +28,10 @@ def run(request):
     chosen = request.param
     text = attempts.notebook(chosen, "https://example.com/")
     arguments = chosen.exercise, chosen.function, chosen.start
-    return chosen, *in_process(run_lesson, text, chosen.section("solution"), *arguments)
+    found = in_process(run_lesson, text, chosen.section("solution"), *arguments)
+    # The command compares attempts with them, also in the tests that come later.
+    checking.keep(found[1]["known"], checking.file_of_mistakes(chosen))
+    return chosen, *found
 
 
 @pytest.fixture

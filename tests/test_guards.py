@@ -16,7 +16,7 @@ from tests.right import BLOCKS, PLACES
 from tests.run_page import judge
 from tools import hooks
 
-pytestmark = reads("mkdocs.yml")
+pytestmark = reads("mkdocs.yml", "docs/course/_template/exercise.py")
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 GOOD = '```python\nx = 2\nprint("x is", x)\n#> x is 2\n```\n'
 

@@ -25,7 +25,7 @@ from nnx_by_example import checking, cli, course, isolation, progress
 from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
 from tests.memory import reads
 from tests.pages import ROOT
-from tests.process import ENVIRONMENT, PROCESSES, in_process
+from tests.process import ENVIRONMENT, PROCESSES, in_process, lend
 from tools.project import HANG
 
 # The command lists all lessons, and judges this one.
@@ -313,6 +313,7 @@ def judged(file: Path, limits: isolation.Limits = isolation.USUAL, lesson=LESSON
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory, warm):
     """Write every kind of file; return the path of each and the verdict on it."""
+    lend()
     folder = tmp_path_factory.mktemp("files")
     files, found = {}, {}
     for number, (name, kind) in enumerate({**FILES, **HARMLESS}.items()):

@@ -51,7 +51,7 @@ LEFT = {
         "jax.config",
     ),
     "a setting of flax": (
-        "import flax\n\nflax.config.update('flax_profile', False)\n",
+        "import flax\n\nflax.config.update('flax_profile', not flax.config.flax_profile)\n",
         "flax.config",
     ),
     "a variable of the environment": (

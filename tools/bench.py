@@ -1,7 +1,9 @@
 """Times the doc-tests against bare execution and other doc-test tools: `make bench`.
 
-All run the same programs, each in the dialect that it reads. Counted are the CPU
-seconds of all their processes, of those too that nobody waits for. Prints Markdown.
+All run the same programs, each in the dialect that it reads. Then it times the parts of
+the suite, one after the other, in a copy of the project that has run nothing before.
+Counted are the CPU seconds of all processes, of those too that nobody waits for. Prints
+Markdown.
 """
 
 import argparse
@@ -23,8 +25,9 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import NamedTuple
 
+from tests import order
 from tests.pages import read_blocks, site_config
-from tools import hooks, project
+from tools import api, hooks, project
 from tools.cost import table
 from tools.project import say
 
@@ -98,7 +101,7 @@ WAYS = {
     "sybil": Way("prompts", "-m pytest {pages}"),
     "mktestdocs": Way("fences", "-m pytest test_fences.py -k mktestdocs"),
     "pytest-codeblocks": Way("continued", "-m pytest --codeblocks {pages}"),
-    XDIST: Way("tree", f"{GATE_ARGUMENTS} -n auto", "tree/.cache/jax"),
+    XDIST: Way("tree", f"{GATE_ARGUMENTS} -n auto --dist loadscope", "tree/.cache/jax"),
 }
 COLD = {True: "cold", False: "second run"}
 
@@ -345,6 +348,32 @@ def report(costs: dict[tuple, Cost], compared: dict[str, str]) -> str:
     return "\n\n".join([*parts, table([GATE, "measured", "goal", "met"], rows)])
 
 
+def suite() -> str:
+    """Return what each part of the suite costs as Markdown: in order, by one worker."""
+    tree = SCRATCH / "suite"
+    shutil.rmtree(tree, ignore_errors=True)
+    project.copy(tree)
+    for command in (["git", "init", "-q"], ["git", "add", "."]):  # tests ask git
+        cost_of(command, tree)
+    parts = {order.part_of(path.name) for path in tree.glob("tests/test_*.py")}
+    first = [part for part in order.ORDER if part in parts]
+    pages = len(list(api.listed(site_config()["nav"])))
+    rows, total = [], Cost(0, 0)
+    for part in [*first, *sorted(parts - {*first})]:
+        command = [sys.executable, "-m", "pytest", "-q", f"tests/test_{part}.py"]
+        cost = cost_of(command, tree, CI="1")
+        say(f"{part}: {cost.cpu:.1f} CPU s, {cost.wall:.1f} s")
+        total = Cost(total.cpu + cost.cpu, total.wall + cost.wall)
+        rows.append([part, *cells(cost, pages)])
+    rows.append(["all", *cells(total, pages)])
+    return table(["part, cold", "CPU s", "wall s", "CPU s / page"], rows)
+
+
+def cells(cost: Cost, pages: int) -> list[str]:
+    """Return a cost, and its share for each page, as texts."""
+    return [f"{cost.cpu:.1f}", f"{cost.wall:.1f}", f"{cost.cpu / pages:.2f}"]
+
+
 def main() -> None:
     """Measure all ways and print what was found."""
     found = hooks.DOCS.glob("course/[a-z]*/index.md")
@@ -358,17 +387,22 @@ def main() -> None:
     parser.add_argument(
         "--repeat", **some, choices=range(1, 100), help="for the median"
     )
+    parser.add_argument("--suite", action="store_true", help="measure the suite alone")
     options = parser.parse_args()
     lessons = lessons[: options.pages]
     runs = [*((name, "corpus") for name in WAYS), (BARE, "empty"), (GATE, "empty")]
     runs += [(name, f"copies-{copies}") for copies in COPIES for name in (BARE, GATE)]
     try:
         count_orphans()
+        if options.suite:
+            print(suite())
+            return
         say(f"preparing {SCRATCH.relative_to(hooks.ROOT)}")
         prepare(lessons, texts)
         ways = [name for name in WAYS if name != XDIST]
         compared = {name: "yes" if compares(name) else "no" for name in ways}
         costs = measure(runs, options.repeat)
+        parts = suite()
     except BenchError as error:
         sys.exit(f"bench: {error}")
     packages = ("jax", "flax", "pytest", "pytest-examples")
@@ -379,7 +413,7 @@ def main() -> None:
         f"Python {platform.python_version()}, {', '.join(versions)}. "
         f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}.\n"
     )
-    print(report(costs, compared))
+    print(report(costs, compared), parts, sep="\n\n")
 
 
 if __name__ == "__main__":
