@@ -51,7 +51,8 @@ LEFT = {
         "jax.config",
     ),
     "a setting of flax": (
-        "import flax\n\nflax.config.update('flax_profile', not flax.config.flax_profile)\n",
+        "from flax import config\n\n"
+        "config.update('flax_profile', not config.flax_profile)\n",
         "flax.config",
     ),
     "a variable of the environment": (

@@ -10,6 +10,7 @@ libraries keep under keys that are no names, such as compiled functions, is left
 import ast
 import atexit
 import contextlib
+import copy
 import gc
 import locale
 import operator
@@ -167,7 +168,7 @@ def settings() -> dict[str, object]:
         values = jax.config.values
         found["jax.config"] = {n: getattr(jax.config, n, v) for n, v in values.items()}
     if flax := sys.modules.get("flax"):
-        found["flax.config"] = dict(vars(flax.config))
+        found["flax.config"] = copy.deepcopy(vars(flax.config))
     return found
 
 
