@@ -152,6 +152,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Begin a run; look from now on at what is opened."""
     config.addinivalue_line("markers", "reads(*patterns, of): what a test depends on")
+    environment()  # before any module of tests is imported, which may set variables
     sys.addaudithook(notice)
     if not hasattr(config, "workerinput"):
         if hasattr(config.option, "testrunuid"):  # of xdist, for all its workers

@@ -249,3 +249,12 @@ def test_the_tests_of_a_unit_share_a_worker(pytester, monkeypatch):
     assert len(workers) == 3
     assert all(len(names) == 1 for names in workers.values()), workers
     assert set.union(*workers.values()) == {"gw0", "gw1"}
+
+
+def test_a_part_of_the_suite_knows_what_the_whole_has_found(
+    inner, pytester, monkeypatch
+):
+    pytester.makepyfile(test_other="import os\nos.environ['JAX_LEFT'] = '1'\n")
+    inner("--remember")
+    monkeypatch.delenv("JAX_LEFT")
+    assert inner("--remember", "test_inner.py")[1]["deselected"] == 3
