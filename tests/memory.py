@@ -35,14 +35,13 @@ SETTINGS = ("JAX_", "XLA_", "NNX_", "FLAX_", "PJRT_", "TF_")
 # All that a built page is made from.
 SITE = ("docs/**", "examples/**", "overrides/**", "tools/**", "mkdocs.yml", "*.md")
 SITE += ("nnx_by_example/**",)
-
 PAGE = "tests/test_pages.py::test_page["
 
-BEFORE, CODE = pytest.StashKey[dict](), pytest.StashKey[str]()
-STOPPED = "stopped"  # a name in the records for a run that is given up
+BEFORE = pytest.StashKey[dict]()
 CHOSEN, UNCHANGED = pytest.StashKey[list](), pytest.StashKey[list]()
+STOPPED = "stopped"  # a name in the records for a run that is given up
 opened: set[str] = set()  # by the test that runs
-RUN = uuid.uuid4().hex
+RUN, BEGAN = uuid.uuid4().hex, time.time()
 
 
 def reads(*patterns: str, of: Callable[..., Iterable] | None = None):
@@ -60,6 +59,12 @@ def listed() -> dict[str, bytes]:
     """Return every file that git knows or would add, with a hash of what it holds."""
     names = project.names()
     return {n: hashlib.sha256((ROOT / n).read_bytes()).digest() for n in names}
+
+
+def saved_since(files: Iterable[str]) -> bool:
+    """Return whether a file was saved since this run began: what ran is not known."""
+    paths = [ROOT / name for name in files]
+    return any(not p.exists() or p.stat().st_mtime > BEGAN for p in paths)
 
 
 @functools.cache
@@ -198,12 +203,15 @@ def pytest_collection_finish(session):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """Fail a test that reads a file of the project which it does not depend on."""
-    others, root = set(), ROOT
+    own, others, root = set(), set(), ROOT
     if (root / ".git").exists() and item.path.is_relative_to(root):
         code = {f"{name.replace('.', '/')}.py" for name in modules().modules}
-        others = listed().keys() - files_of(item) - code
+        own = files_of(item)
+        others = listed().keys() - own - code
     opened.clear()
     result = yield
+    if root == ROOT and saved_since(own):
+        item.user_properties.append(("state", ""))
     if undeclared := others & {os.path.relpath(path, root) for path in opened}:
         pytest.fail(
             f"it reads {', '.join(sorted(undeclared))}, not named by `reads`: "

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -110,6 +111,7 @@ def inner(pytester, monkeypatch):
     def run(*options):
         for function in cached:
             function.cache_clear()
+        monkeypatch.setattr(memory, "BEGAN", time.time())
         options = ["-p", "tests.memory", "-p", "no:cacheprovider", "-rA", *options]
         done = pytester.runpytest_inprocess(*options)
         names = ("passed", "failed", "deselected")
@@ -149,6 +151,15 @@ def test_what_has_changed_runs_again_and_so_does_everything_in_ci(
     monkeypatch.setenv("CI", "1")
     assert inner("--remember")[1]["deselected"] == 0
     assert inner()[1]["passed"] == 3
+
+
+def test_what_is_saved_while_it_runs_runs_again(inner, pytester):
+    text = INNER.replace("pass", "Path('unused.txt').touch()").replace("_of_all", "_1")
+    pytester.makepyfile(test_inner=text)
+    inner("--remember")
+    done, _ = inner("--remember")
+    done.stdout.fnmatch_lines("*PASSED test_inner.py::test_1*")
+    assert "test_data" not in done.stdout.str()
 
 
 def test_what_is_made_in_the_run_is_compared_there(inner, pytester):
