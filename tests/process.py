@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from tools.project import HANG
+
 CACHE = Path(__file__).parent.parent / ".cache"
 
 # JAX does not lock the files of its cache, so each process of pytest has a folder. What
@@ -29,7 +31,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["jax", "flax.linen", "flax.nnx", "tests.script"])
 
 
-def in_process(function: Callable, *args: Any, seconds: float = 300) -> Any:
+def in_process(function: Callable, *args: Any, seconds: float = HANG) -> Any:
     """Return `function(*args)`, called in a process of its own.
 
     Raises:
@@ -56,7 +58,7 @@ class Server:
             self.process.start()
         other.close()
 
-    def call(self, *args: Any, seconds: float = 300) -> Any:
+    def call(self, *args: Any, seconds: float = HANG) -> Any:
         """Return what the function returns there.
 
         Raises:
