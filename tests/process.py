@@ -25,8 +25,7 @@ ENVIRONMENT = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
-# The server has imported jax and flax and created no array: each page starts warm, in a
-# process of its own.
+# The server has imported jax and flax and created no array: what it starts is warm.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["jax", "flax.linen", "flax.nnx", "tests.script"])
 

@@ -1,4 +1,4 @@
-"""Runs a page's Python as one script, in a process that is nobody else's.
+"""Runs a page's Python as one script: in a process of its own, or in a shared one.
 
 What the process writes is read from its file descriptors, so it makes no difference who
 writes: `print`, a logger, a subprocess, a thread.
