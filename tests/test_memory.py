@@ -153,6 +153,13 @@ def test_what_has_changed_runs_again_and_so_does_everything_in_ci(
     assert inner()[1]["passed"] == 3
 
 
+def test_a_run_that_rewrites_outputs_records_nothing(inner):
+    inner("--remember")
+    before = records.FILE.read_bytes()
+    inner("--update-examples")
+    assert records.FILE.read_bytes() == before
+
+
 def test_what_is_saved_while_it_runs_runs_again(inner, pytester):
     text = INNER.replace("pass", "Path('unused.txt').touch()").replace("_of_all", "_1")
     pytester.makepyfile(test_inner=text)
