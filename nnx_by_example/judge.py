@@ -22,13 +22,11 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
-from nnx_by_example import diagnosis
+from nnx_by_example import diagnosis, observe
 from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict, lines_of
 
-# How a check begins what it says of right numbers, and of an untouched stub.
-IDEA_MISSING = "numbers right, idea missing: "
-UNWRITTEN = "got None"
-# A check may end what it says with what to do, for which it may know no mistake.
+UNWRITTEN = "got None: the body, or its return, is still to be written"
+# A check or an idea may end what it says with what to do, if no mistake is known.
 NEXT = "\n  next:     "
 NO_MATCH = "Compare your steps with those of the problem, one by one."
 UNSTEADY = (
@@ -50,6 +48,10 @@ ADVICE = {
     "TabError": "Indent with spaces alone. Nothing has been run yet.",
     "RecursionError": "A function calls itself without end.",
 }
+
+
+class UnwrittenError(Exception):
+    """The learner's function returned nothing."""
 
 
 class LearnersError(Exception):
@@ -164,7 +166,7 @@ def judge(
     """Return the verdict on a function: the first thing that is wrong with it.
 
     Args:
-      exercise: the module that holds the check and its inputs.
+      exercise: the module that holds the check and the idea.
       function: name of the function that the learner writes.
       candidate: the learner's function.
       verdict: what to fill in.
@@ -172,24 +174,27 @@ def judge(
         of what was printed so far, or with the stage if the call prints nothing.
       hidden: what `candidate` answers to the hidden inputs, where that is known.
     """
-    last = None
+    given: list[tuple] = []  # the inputs of each call
+    answer = None
 
     @functools.wraps(candidate)
     def recorded(*inputs):
-        nonlocal last
+        nonlocal answer
+        given.append(inputs)
         report(size_of_output())
         try:
-            last = inputs, candidate(*inputs)
+            answer = candidate(*inputs)
         except BaseException as error:
             raise LearnersError(error, shown_call(function, inputs)) from None
-        return last[1]
+        if answer is None:
+            raise UnwrittenError
+        return answer
 
     recorded.__name__ = function
-    inputs = [*exercise.INPUTS, *exercise.HIDDEN]
     solution = inspect.signature(getattr(exercise, function))
     try:
         with contextlib.suppress(ValueError):  # not every callable has a signature
-            inspect.signature(candidate).bind(*inputs[0])
+            inspect.signature(candidate).bind(*solution.parameters)
     except TypeError as error:
         verdict.stage = THERE
         verdict.line = line_of(candidate, verdict.file, first=True)
@@ -199,39 +204,68 @@ def judge(
         verdict.advice = f"Begin it with `def {function}{solution}:`."
         return verdict
     try:
-        said = exercise.check(recorded, inputs)
+        said = exercise.check(recorded, *exercise.HIDDEN)
+        verdict.stage = None if said == "passed" else ANSWERS
+        if said == "passed" and (
+            missing := idea_missing(exercise, candidate, given[0], verdict, report)
+        ):
+            verdict.stage, said = IDEA, missing
+    except UnwrittenError:
+        verdict.stage, verdict.message = ANSWERS, UNWRITTEN
+        verdict.line = line_of(candidate, verdict.file)
+        verdict.advice = f"Write the body; `nbe hint {verdict.lesson}` shows a hint."
+        return verdict
     except LearnersError as raised:
         verdict.stage = RUNS
         explain(verdict, raised)
         if isinstance(raised.error, MemoryError | OSError):
             return verdict  # once is enough
     except Exception as error:  # the answer is an object that no check can read
-        call = shown_call(function, last[0]) if last else ""
+        call = shown_call(function, given[-1]) if given else ""
         verdict.stage = ANSWERS
         explain(verdict, LearnersError(error, call))
         verdict.advice = "Return a plain array."
         return verdict
     else:
-        verdict.message = said.removeprefix(IDEA_MISSING)
-        if said == "passed":
-            verdict.stage = None
+        if verdict.passed:
             return verdict
-        verdict.line = line_of(candidate, verdict.file)
-        verdict.stage = IDEA if said.startswith(IDEA_MISSING) else ANSWERS
-        verdict.message, _, advice = verdict.message.partition(NEXT)
+        verdict.line = verdict.line or line_of(candidate, verdict.file)
+        verdict.message, _, advice = said.partition(NEXT)
         verdict.advice = advice or NO_MATCH
-        if said.startswith(UNWRITTEN):
-            verdict.advice = (
-                f"Write the body; `nbe hint {verdict.lesson}` shows a hint."
-            )
-            return verdict
         if verdict.stage == ANSWERS:
-            again = answers([last[0]], candidate, report)
-            if not diagnosis.same(again, [diagnosis.describe(last[1])]):
+            _, _, rest = verdict.message.partition("\n")
+            verdict.message = f"{shown_call(function, given[-1])}\n{rest}"
+            again = answers([given[-1]], candidate, report)
+            if not diagnosis.same(again, [diagnosis.describe(answer)]):
                 verdict.advice = UNSTEADY
                 return verdict
     verdict.answers = hidden or answers(exercise.HIDDEN, candidate, report)
     return verdict
+
+
+def idea_missing(
+    exercise: types.ModuleType,
+    candidate: Callable,
+    inputs: tuple,
+    verdict: Verdict,
+    report: Callable,
+) -> str | None:
+    """Return what right numbers lack, or None; the verdict gets the line that raises.
+
+    Args:
+      exercise: the module with the lesson's `idea`.
+      candidate: the learner's function.
+      inputs: what the check has called it with first.
+      verdict: what to fill in.
+      report: called before each run, as a sign of life.
+    """
+    seen = observe.Seen(candidate, inputs, lambda: report(size_of_output()))
+    try:
+        return exercise.idea(seen)
+    except observe.Finding as finding:
+        if finding.error:
+            explain(verdict, LearnersError(finding.error))
+        return str(finding)
 
 
 def answers(

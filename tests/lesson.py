@@ -91,6 +91,8 @@ def caught(exercise, solution, known: list[dict]) -> list[list[str]]:
       solution: its solution.
       known: what `judge.known_mistakes` found: each mistake's answers to hidden inputs.
     """
+    shown: list[tuple] = []  # the inputs that the page tries
+    exercise.check(lambda *inputs: shown.append(inputs) or solution(*inputs))
     right = judge.answers(exercise.HIDDEN, solution)
     found = [[] for _ in right]
     for mistake, entry in zip(exercise.MISTAKES, known, strict=True):
@@ -98,7 +100,7 @@ def caught(exercise, solution, known: list[dict]) -> list[list[str]]:
         wrong = [at for at, pair in enumerate(pairs) if not diagnosis.same(*pair)]
         if len(wrong) == 1 and all(
             diagnosis.same(*(judge.answers([case], f) for f in (mistake, solution)))
-            for case in exercise.INPUTS
+            for case in shown
         ):
             found[wrong[0]].append(mistake.__name__)
     return found

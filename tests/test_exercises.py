@@ -119,8 +119,12 @@ def test_what_a_hidden_input_catches_is_what_no_other_input_shows():
         return mistake
 
     mistakes = [wrong_at(*at) for at in [(1,), (3,), (1, 3), (3, 4), (5,)]]
-    inputs, hidden = [(1,), (2,)], [(3,), (4,), (5,)]
-    exercise = SimpleNamespace(INPUTS=inputs, HIDDEN=hidden, MISTAKES=mistakes)
+    hidden = [(3,), (4,), (5,)]
+    exercise = SimpleNamespace(
+        check=lambda solution: [solution(1), solution(2)],
+        HIDDEN=hidden,
+        MISTAKES=mistakes,
+    )
     known = [{"answers": judge.answers(hidden, mistake)} for mistake in mistakes]
     found = caught(exercise, wrong_at(), known)
     assert found == [["wrong_at_3"], [], ["wrong_at_5"]]

@@ -24,26 +24,21 @@ def lesson_name(seed, x, features):
 
 
 # --8<-- [start:check]
-INPUTS = [(0.0, jnp.array([1.0, 2.0]), 2.0), (3.0, jnp.array([0.5]), 3.0)]
-
-
-def check(candidate, inputs=INPUTS):
-    """Return "passed", or the first thing that is wrong with `candidate`."""
-    for seed, x, features in inputs:
-        answer, wrong = candidate(seed, x, features), None
+def check(candidate, *more):
+    """Return "passed", or what was expected and what came."""
+    page = (0.0, jnp.array([1.0, 2.0]), 2.0), (3.0, jnp.array([0.5, -1.0]), 2.0)
+    for seed, x, features in [*page, *more]:
+        answer = candidate(seed, x, features)
         layer = nnx.Linear(x.size, int(features), rngs=nnx.Rngs(int(seed)))
-        expected = jnp.array([x.sum(), (x @ layer.kernel).sum()])
-        if answer is None:
-            return "got None: the body, or its return, is still to be written"
+        right = jnp.array([x.sum(), (x @ layer.kernel).sum()])  # the bias is zero
         if getattr(answer, "shape", None) != (2,):
-            wrong = "an array of shape (2,)"
-        elif not jnp.allclose(answer, expected):
-            wrong = str(expected)
-        if wrong:
-            call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
-            return f"{call}\n  expected: {wrong}\n  got:      {answer}"
-    # Where numbers do not show the idea, look for it here, and begin what you return
-    # with "numbers right, idea missing: ". A last line "  next:     " says what to do.
+            expected = f"an array of shape (2,), not {type(answer).__name__}"
+        elif not jnp.allclose(answer, right, atol=1e-5):
+            expected = right
+        else:
+            continue
+        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
+        return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
@@ -51,16 +46,35 @@ def check(candidate, inputs=INPUTS):
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (5.0, jnp.array([0.25, -0.5, 2.0]), 1.0),
+    (5.0, jnp.array([0.25, -0.5]), 2.0),
 ]
 
-# Each wrong answer with what its author should hear. `check` refuses all of them. `nbe`
-# tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
+
+def idea(seen):
+    """Return what right numbers lack, or None; `seen` is an `observe.Seen`."""
+    if not seen.run().calls_of(nnx.Linear):
+        return "no nnx.Linear is called"
+
+    def doubled(call):
+        return 2 * call.proceed()
+
+    run = seen.run("the layer returns twice as much", calls={nnx.Linear: doubled})
+    if not seen.close(run.answer, seen.answer * jnp.array([1, 2])):
+        return "the second number does not follow what the layer returns"
+
+
+# Each wrong answer with what its author should hear. Check or idea refuses all of them;
+# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 
 
 def numbers_of_the_page(seed, x, features):
-    known = {tuple(inputs[1].tolist()): lesson_name(*inputs) for inputs in INPUTS}
-    return known.get(tuple(x.tolist()), jnp.zeros(2))
+    shown = seed in (0.0, 3.0)
+    return lesson_name(seed, x, features) if shown else jnp.zeros(2)
+
+
+def formula(seed, x, features):
+    layer = nnx.Linear(x.size, int(features), rngs=nnx.Rngs(int(seed)))
+    return jnp.array([x.sum(), (x @ layer.kernel).sum()])
 
 
 def seed_zero(seed, x, features):
@@ -79,6 +93,7 @@ MISTAKES = {
     seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
     sums_swapped: "The sum of the input comes first.",
     numbers_of_the_page: "These are the numbers of the page: compute them.",
+    formula: "Call the layer: its call adds the bias too.",
     a_list: "Return an array, not a list: wrap it in `jnp.array`.",
 }
 
