@@ -1,5 +1,10 @@
 """The learner's command `nbe`: attempt a problem of the course and get a verdict.
 
 It is a study aid and not a sandbox: your code runs with your rights, in a process of
-its own, within limits of time and memory.
+its own, within limits of time and memory. `check` gives the same verdict on a function
+of a running session, and there without limits.
 """
+
+from nnx_by_example.session import check
+
+__all__ = ["check"]

@@ -18,6 +18,8 @@ from nnx_by_example.isolation import CACHE, USUAL, Call, EndedError, Limits
 from nnx_by_example.verdict import LOADS, RUNS, Verdict, lines_of
 
 MAX_BYTES = 1 << 20
+# The modules on which it depends what is found of a known mistake.
+JUDGES = ("judge", "diagnosis", "observe")
 
 
 class Check:
@@ -157,7 +159,7 @@ def file_of_mistakes(lesson: Lesson) -> Path:
     """Return where the known mistakes of a lesson are kept, in its present state."""
     state = [sys.version, *(version(name) for name in ("jax", "jaxlib", "flax"))]
     digest = hashlib.sha256(repr(state).encode())
-    for file in (lesson.exercise, PACKAGE / "judge.py", PACKAGE / "diagnosis.py"):
+    for file in (lesson.exercise, *(PACKAGE / f"{name}.py" for name in JUDGES)):
         digest.update(file.read_bytes())
     return CACHE / "mistakes" / f"{lesson.name}-{digest.hexdigest()[:16]}.json"
 
@@ -174,6 +176,16 @@ def keep(known: list[dict], file: Path) -> None:
     draft.replace(file)
 
 
+def kept(file: Path) -> list[dict]:
+    """Return what a file of mistakes holds, or nothing if it holds anything else."""
+    try:
+        known = json.loads(file.read_text("utf-8"))
+        whole = all(entry.keys() >= {"answers", "idea", "says"} for entry in known)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
+    return known if whole else []
+
+
 class Mistakes:
     """The known mistakes of a lesson with their answers, found once and then kept.
 
@@ -184,18 +196,9 @@ class Mistakes:
     def __init__(self, lesson: Lesson):
         """Read them, or begin to run them in a process of their own."""
         self.file = file_of_mistakes(lesson)
-        self.known, self.call = self.kept(), None
+        self.known, self.call = kept(self.file), None
         if not self.known:
             self.call = begin(judge.known_mistakes, lesson)
-
-    def kept(self) -> list[dict]:
-        """Return what the file holds, or nothing if it holds anything else."""
-        try:
-            known = json.loads(self.file.read_text("utf-8"))
-            whole = all(entry.keys() >= {"answers", "idea", "says"} for entry in known)
-        except (OSError, ValueError, TypeError, AttributeError):
-            return []
-        return known if whole else []
 
     def get(self) -> list[dict]:
         """Return what `judge.known_mistakes` found, when it is there."""

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import re
 import textwrap
+from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -124,3 +125,18 @@ def lessons(nav: list | None = None, docs: Path = DOCS) -> list[Lesson]:
         Lesson(folder.name, number, phase, docs / folder)
         for number, (phase, folder) in enumerate(placed, 1)
     ]
+
+
+def named(name: str) -> Lesson:
+    """Return the lesson of that name, which may be written as that of a file.
+
+    Raises:
+      LookupError: if there is none; the message says which come near.
+    """
+    found = {lesson.name: lesson for lesson in lessons()}
+    wanted = Path(name).stem.replace("_", "-")
+    if lesson := found.get(name) or found.get(wanted):
+        return lesson
+    close = get_close_matches(wanted, found, 1)
+    meant = f"Did you mean {close[0]}?" if close else "`nbe list` shows all names."
+    raise LookupError(f"there is no lesson {name!r}. {meant}")

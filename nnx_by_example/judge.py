@@ -87,8 +87,7 @@ def judge_file(
     linecache.cache[str(attempt)] = cached
     verdict = Verdict(lesson, LOADS, file=str(attempt))
     report(LOADS)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
+    with warnings_of(verdict):
         try:
             module = learners_module(attempt, source)
         except LearnersError as raised:
@@ -98,12 +97,20 @@ def judge_file(
             return missing(verdict, module, function)
         report(RUNS)
         judge(judged, function, candidate, verdict, report)
+    return verdict
+
+
+@contextlib.contextmanager
+def warnings_of(verdict: Verdict):
+    """Note the first warning that the learner's file causes in a `with` block."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield
     for warning in caught:
         if warning.filename == verdict.file:
             text = " ".join(str(warning.message).split())
             verdict.note = f"line {warning.lineno}: {text}"[:MAX_COLUMNS]
             break
-    return verdict
 
 
 def usual_seconds(report: Callable, *arguments) -> float:

@@ -42,6 +42,7 @@ from unittest.mock import patch
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -70,6 +71,8 @@ class Call:
     """The inputs that were given by name; for a function all of them, by parameter."""
     within: frozenset[str]
     """The modules of Python whose functions wait for it."""
+    compiled: bool
+    """Whether it happens while a function is compiled, or its shapes are computed."""
     depth: int
     """How many calls of modules wait for it: 0 for the outermost."""
     before: State = dataclasses.field(default_factory=dict)
@@ -84,13 +87,6 @@ class Call:
     def inside(self, function: Callable) -> bool:
         """Return whether a function of the library is under way, such as `nnx.jit`."""
         return function.__module__ in self.within
-
-    @property
-    def compiled(self) -> bool:
-        """Return whether it happens while a function is compiled, without numbers."""
-        arrays = self.args, self.kwargs, self.output
-        held = [value for _, value in {**self.before, **self.after}.values()]
-        return any(map(is_abstract, [*jax.tree.leaves(arrays), *held]))
 
 
 @dataclasses.dataclass
@@ -280,7 +276,9 @@ class Observer:
         """Make a call and record it; that of a base class on the same module is not."""
         if any(call.module is module and call.name == name for call in self.active):
             return method(*args, **kwargs)
-        call = Call(module, name, args, kwargs, callers(), len(self.active))
+        call = Call(
+            module, name, args, kwargs, callers(), has_no_numbers(), len(self.active)
+        )
         call.before, call.proceed = state_of(module), lambda: method(*args, **kwargs)
         self.run.calls.append(call)
         self.active.append(call)
@@ -312,7 +310,7 @@ def watched(run: Run, functions: Iterable[Callable]):
         frame, function = inspect.currentframe().f_back, codes[code]
         given = {**frame.f_locals}
         caller = (frame.f_back.f_globals.get("__name__") or "").partition(".")[0]
-        call = Call(None, function.__name__, (), given, callers(), 0)
+        call = Call(None, function.__name__, (), given, callers(), has_no_numbers(), 0)
         if caller not in ("flax", "jax"):
             run.calls.append(call)
         begun.append(call)
@@ -402,15 +400,9 @@ def state_of(module: object) -> State:
     }
 
 
-def is_abstract(leaf: object) -> bool:
-    """Return whether an array has no numbers yet, as in a function that is compiled."""
-    if not isinstance(leaf, jax.core.Tracer):
-        return False
-    try:
-        bool(leaf.size and (leaf == leaf).any())
-    except jax.errors.ConcretizationTypeError:
-        return True
-    return False
+def has_no_numbers() -> bool:
+    """Return whether arrays have no numbers now, as while a function is compiled."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def values(state: State, *kinds: type) -> dict[tuple, jax.Array]:
@@ -424,8 +416,8 @@ def values(state: State, *kinds: type) -> dict[tuple, jax.Array]:
 def same(one: State, other: State, *kinds: type) -> bool:
     """Return whether two states hold equal values at equal paths.
 
-    While a function is compiled there are no numbers, and values are equal if they are
-    one object.
+    Values without numbers, as while a function is compiled, are equal if they are one
+    object.
 
     Args:
       one: a state.
@@ -440,7 +432,7 @@ def same(one: State, other: State, *kinds: type) -> bool:
 
 def are_equal(one: jax.Array, other: jax.Array) -> bool:
     """Return whether two arrays, or keys, are equal."""
-    if one is other or is_abstract(one) or is_abstract(other):
+    if any(isinstance(value, jax.core.Tracer) for value in (one, other)):
         return one is other
     if jax.dtypes.issubdtype(getattr(one, "dtype", None), jax.dtypes.prng_key):
         one, other = jax.random.key_data(one), jax.random.key_data(other)

@@ -4,12 +4,14 @@ It imports little beyond what such a process has imported already.
 """
 
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from nnx_by_example import diagnosis, judge
+from nnx_by_example import course, diagnosis, judge
+from nnx_by_example.course import Lesson
 from nnx_by_example.verdict import Verdict
 
 
@@ -27,11 +29,13 @@ def run_lesson(
       function: name of the function that the learner writes.
       start: the untouched stub.
     """
-    return run_cells(text, answer), verdicts(path, function, start)
+    here = Lesson(path.parent.name, 1, "", path.parent)  # the template is no lesson yet
+    with patch.object(course, "lessons", lambda: [here]):
+        return run_cells(text, answer), verdicts(path, function, start)
 
 
 def run_cells(text: str, answer: str) -> list[str]:
-    """Return what the last cell of a notebook prints: of the stub, then of an answer.
+    """Return what the last cell of a notebook gives: of the stub, then of an answer.
 
     An error of any cell comes instead, and last.
 
@@ -52,11 +56,11 @@ def run_cells(text: str, answer: str) -> list[str]:
     sources = [cell.source for cell in cells if not cell.source.startswith("%pip")]
     for run in (sources, [answer, *(cell.source for cell in below)]):
         for source in run:
-            with capture_output() as output:
+            with capture_output():
                 result = shell.run_cell(source)
             if error := result.error_before_exec or result.error_in_exec:
                 return [*printed, repr(error)]
-        printed.append(output.stdout.strip())
+        printed.append(repr(result.result))
     return printed
 
 

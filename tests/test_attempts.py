@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -35,24 +36,27 @@ def lesson(request):
 
 @reads("mkdocs.yml", "docs/course/eager-params/*")
 def test_a_notebook_installs_what_it_needs():
-    text = attempts.notebook(LESSONS[0], "https://example.com/")
+    text = attempts.notebook(LESSONS[0], "https://example.com/", f"file://{ROOT}")
     cell = nbformat.reads(text, as_version=4).cells[1]
-    command = cell.source.removeprefix("%").replace('"', "").split()
+    command = shlex.split(cell.source.removeprefix("%"))
+    dry = ["--dry-run", "--no-build-isolation"]  # what is installed stays as it is
     done = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True
+        [sys.executable, "-m", *command, *dry], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
 
 @own
 def test_a_notebook_is_valid_pinned_and_always_the_same(lesson):
-    text = attempts.notebook(lesson, "https://example.com/lesson/")
-    assert text == attempts.notebook(lesson, "https://example.com/lesson/")
+    address = "https://example.com/lesson/"
+    text = attempts.notebook(lesson, address, REPOSITORY)
+    assert text == attempts.notebook(lesson, address, REPOSITORY)
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     sources = [cell.source for cell in notebook.cells]
     assert sources[1] == (
-        f'%pip install --quiet "flax=={version("flax")}" "jax=={version("jax")}"'
+        f'%pip install --quiet "nnx-by-example @ git+{REPOSITORY}"'
+        f' "flax=={version("flax")}" "jax=={version("jax")}"'
     )
     assert "https://example.com/lesson/" in sources[0]
     assert "`" * 3 not in sources[0]

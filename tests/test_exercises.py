@@ -26,7 +26,7 @@ LESSONS = [
 def run(request):
     """Return a lesson, what its notebook prints, and the verdicts on its attempts."""
     chosen = request.param
-    text = attempts.notebook(chosen, "https://example.com/")
+    text = attempts.notebook(chosen, "https://example.com/", "https://example.com/x")
     arguments = chosen.exercise, chosen.function, chosen.start
     found = in_process(run_lesson, text, chosen.section("solution"), *arguments)
     # The command compares attempts with them, also in the tests that come later.
@@ -55,7 +55,9 @@ def test_the_solution_passes(lesson):
 def test_a_notebook_judges_the_answer_that_is_pasted_into_it(run):
     of_stub, *of_solution = run[1]
     assert "still to be written" in of_stub
-    assert of_solution == ["passed"]
+    assert [shown.splitlines()[0] for shown in of_solution] == [
+        f"+ {run[0].name}: passed"
+    ]
 
 
 def test_the_untouched_stub_fails_with_a_friendly_message(lesson):

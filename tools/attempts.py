@@ -1,6 +1,6 @@
 """What a lesson's page links to for those who attempt its problem elsewhere.
 
-A notebook with the stub, the check and the versions to install; its link for Colab,
+A notebook with the stub, what to install, and `nbe`'s verdict; its link for Colab,
 which opens notebooks from GitHub alone; and how to install the command `nbe`.
 """
 
@@ -28,10 +28,16 @@ def invariant(text: str) -> str:
     return lines[-1] if lines else ""
 
 
+def package(repository: str) -> str:
+    """Return what pip installs `nbe` from."""
+    return f"git+{repository.rstrip('/')}"
+
+
 @functools.cache
-def pins() -> str:
-    """Return the versions that a notebook installs, as pip takes them."""
-    return " ".join(f'"{name}=={version(name)}"' for name in ("flax", "jax"))
+def pins(repository: str) -> str:
+    """Return what a notebook installs, as pip takes it: `nbe`, and its versions."""
+    versions = [f'"{name}=={version(name)}"' for name in ("flax", "jax")]
+    return " ".join([f'"nnx-by-example @ {package(repository)}"', *versions])
 
 
 def text_cell(source: str) -> dict:
@@ -47,26 +53,29 @@ def code_cell(source: str, *tags: str) -> dict:
     return {**text_cell(source), **made, "metadata": metadata}
 
 
-def notebook(lesson: Lesson, page_url: str) -> str:
-    """Return a lesson's problem as a notebook: install, stub, check and verdict.
+def notebook(lesson: Lesson, page_url: str, repository: str) -> str:
+    """Return a lesson's problem as a notebook: install, stub and verdict.
 
     Args:
       lesson: the lesson.
       page_url: address of its page.
+      repository: address of the project.
     """
     problem = FENCE.sub("", part(lesson.page, "Problem"))
-    check = re.findall(r'exercise\.py:([\w-]+)"', part(lesson.page, "Check"))
+    verdict = f'check("{lesson.name}", {lesson.function})'
     cells = [
         text_cell(
             f"# {lesson.meta['title']}: the problem\n\n{problem}\n\n"
             f"The lesson, with hints and the solution: [{page_url}]({page_url})"
         ),
-        code_cell(f"%pip install --quiet {pins()}", "install"),
+        code_cell(f"%pip install --quiet {pins(repository)}", "install"),
         text_cell("## Your answer\n\nWrite it here, then run all cells."),
         code_cell(lesson.start.strip(), "answer"),
-        text_cell("## The check\n\nThe same as on the page. Run it unchanged."),
-        *(code_cell(lesson.section(name).strip()) for name in check),
-        code_cell(f"print(check({lesson.function}))", "verdict"),
+        text_cell(
+            "## The verdict\n\nThat of `nbe check`: the check of the page, on more "
+            "inputs, and whether the idea is there."
+        ),
+        code_cell(f"from nnx_by_example import check\n\n{verdict}", "verdict"),
     ]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"  # not drawn by chance: a build changes nothing
@@ -96,4 +105,4 @@ def links(lesson: Lesson, repository: str) -> str:
 
 def install(repository: str) -> str:
     """Return the command that installs `nbe`, as a block of a page."""
-    return f'```console\npip install "git+{repository.rstrip("/")}"\n```\n'
+    return f'```console\npip install "{package(repository)}"\n```\n'

@@ -83,7 +83,8 @@ def on_files(files, config):
     """Add the notebook of each lesson's problem beside its page."""
     for lesson in course.lessons(config["nav"], DOCS):
         address = f"course/{lesson.name}/"
-        text = attempts.notebook(lesson, f"{config['site_url']}{address}")
+        url, repository = f"{config['site_url']}{address}", config["repo_url"]
+        text = attempts.notebook(lesson, url, repository)
         files.append(
             File.generated(config, f"{address}{lesson.name}.ipynb", content=text)
         )

@@ -54,7 +54,7 @@ def check(candidate, *more):
         elif answer[0] != answer[1]:
             expected = "two equal numbers: both calls read the same parameters"
         elif not jnp.allclose(answer, total, atol=1e-5):
-            expected = f"{total}, twice"
+            expected = f"{total!s}, twice"
         else:
             continue
         call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
