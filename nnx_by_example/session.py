@@ -18,6 +18,7 @@ CARD = (
     '<div style="border-left: 4px solid {colour}; padding-left: 1em">'
     "<p><strong>{headline}</strong></p>{rest}</div>"
 )
+CODE = r"<code>\1</code>"
 COLOURS = {True: "#3fa34d", False: "#d9534f"}
 
 
@@ -68,7 +69,7 @@ class Shown:
 
 def paragraph(text: str) -> str:
     """Return a sentence as HTML, what stands in backquotes as code."""
-    return f"<p>{re.sub('`([^`]+)`', r'<code>\\1</code>', html.escape(text))}</p>"
+    return f"<p>{re.sub('`([^`]+)`', CODE, html.escape(text))}</p>"
 
 
 def check(lesson: str, function: Callable) -> Shown:

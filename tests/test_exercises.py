@@ -3,6 +3,7 @@
 An attempt is judged as `nbe` judges it, with the inputs that no page shows.
 """
 
+import ast
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +47,42 @@ def included(lesson: Lesson) -> dict[str, str]:
     wanted = f"course/{lesson.name}/exercise.py"
     pairs = [((b.snippet or "").partition(":"), b.source) for b in blocks]
     return {section: source for (file, _, section), source in pairs if file == wanted}
+
+
+def faults(check: str) -> list[str]:
+    """Return why a section `check` is not one that a reader can read and paste."""
+    tree, found = ast.parse(check), []
+    if [type(node) for node in tree.body] != [ast.FunctionDef]:
+        found.append("it is not one function, with nothing outside")
+    lines = [line.strip() for line in check.splitlines()]
+    if (size := sum(bool(line) and line[0] != "#" for line in lines)) > 20:
+        found.append(f"it has {size} lines of code")
+    for node in ast.walk(tree):
+        name = getattr(node, "attr", getattr(node, "id", getattr(node, "name", "")))
+        private = name.startswith("_") and name not in ("_", "__name__")
+        if private or name in ("patch", "sys", "inspect", "traceback"):
+            found.append(f"it uses {name}")
+    return found
+
+
+def test_the_check_is_one_short_function(lesson):
+    assert faults(lesson[0].section("check")) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    {
+        "INPUTS = []\n{}": "not one function",
+        "import numpy\n{}": "not one function",
+        "{}        pass\n": "21 lines",
+        "{}        answer.__class__\n": "uses __class__",
+        "{}        import sys\n": "uses sys",
+        "{}        layer._module\n": "uses _module",
+    }.items(),
+)
+def test_a_check_of_another_form_is_seen(damage, fault):
+    check = LESSONS[0].section("check")
+    assert fault in " ".join(faults(damage.format(check.replace("20", "20"))))
 
 
 def test_the_solution_passes(lesson):
