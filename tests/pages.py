@@ -155,9 +155,9 @@ def scan(path: Path, text: str) -> list[tuple[int, str, list[str]]]:
     Raises:
       PageError: if code is written in any other way; it names the line.
     """
-    fences, fence = [], None
+    fences, fence, name = [], None, shown_path(path)
     for number, line in enumerate(text.split("\n"), 1):
-        place = f"{shown_path(path)}:{number}"
+        place = f"{name}:{number}"
         if fence and line == fence["indent"] + "```":
             fence = None
         elif fence and "```" not in line and "~~~" not in line:
@@ -184,9 +184,7 @@ def scan(path: Path, text: str) -> list[tuple[int, str, list[str]]]:
                 )
             fences.append((number, fence["kind"], []))
     if fence:
-        raise PageError(
-            f"{shown_path(path)}:{fences[-1][0]}: this fence is never closed"
-        )
+        raise PageError(f"{name}:{fences[-1][0]}: this fence is never closed")
     return fences
 
 
