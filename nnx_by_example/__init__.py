@@ -2,4 +2,7 @@
 
 It is a study aid and not a sandbox: your code runs with your rights, in a process of
 its own, within limits of time and memory.
+
+It is the only package that is installed, so it imports nothing else of ours, and reads
+the lessons as files.
 """

@@ -22,6 +22,7 @@ import jsonschema
 import pytest
 
 from nnx_by_example import checking, cli, course, isolation, progress
+from nnx_by_example.attempt import current
 from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
 from tools.gate.learner import LESSON, SOLUTION, alive, wait_for, working_in
 from tools.gate.memory import reads
@@ -607,12 +608,12 @@ def test_the_first_steps_of_a_learner(tmp_path, command):
 def test_the_next_lesson_is_the_next_that_is_not_solved():
     lessons = course.lessons()
     done = progress.Progress(solved={lessons[2].name})
-    assert cli.current(lessons, done) == lessons[0]
-    assert cli.current(lessons, done, after=2) == lessons[3]
+    assert current(lessons, done) == lessons[0]
+    assert current(lessons, done, after=2) == lessons[3]
     done.solved.update(lesson.name for lesson in lessons[1:])
-    assert cli.current(lessons, done, after=2) == lessons[0]
+    assert current(lessons, done, after=2) == lessons[0]
     done.solved.add(lessons[0].name)
-    assert cli.current(lessons, done, after=2) is None
+    assert current(lessons, done, after=2) is None
 
 
 def test_start_and_reset_lose_nothing(tmp_path, attempt, command):
