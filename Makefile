@@ -20,35 +20,35 @@ site: .venv/ready    ## Verify the pages, then build the site into site/
 	@$(SUITE) tests/test_pages.py tests/test_proof.py && $(PY) -m mkdocs build --strict
 
 test: .venv/ready    ## Run everything that guards the site
-	@$(PY) -m tools.browser
+	@$(PY) -m tools.gate.browser
 	@$(SUITE) $(PART)
 
 update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh run
 	@$(PY) -m pytest -q tests/test_pages.py --update-examples
 
 watch: .venv/ready   ## Run the page that you save, each time you save it
-	@$(PY) -m tests.watch
+	@$(PY) -m tools.website.hooks && $(PY) -m tools.gate.watch
 
 lint: .venv/ready    ## Check style: ruff, typos, Markdown
 	@$(PY) -m pre_commit run --all-files
 
 lesson: .venv/ready  ## Start a lesson from the template: make lesson NAME=jit-state
-	@$(PY) -m tools.lesson "$(NAME)"
+	@$(PY) -m tools.website.lesson "$(NAME)"
 
 cost: .venv/ready    ## Measure anew what a call costs, for the figures of the site
 	@$(PY) -m examples.cost.measure
 
 matrix: .venv/ready  ## Run every page on other releases, Pythons and CPUs; FLOOR=1: on older ones
-	@$(PY) -m tools.matrix $(if $(FLOOR),--floor)
+	@$(PY) -m tools.measure.matrix $(if $(FLOOR),--floor)
 
 bench: .venv/ready   ## Time the doc-tests against bare execution and against their peers
-	@$(PY) -m tools.bench
+	@$(PY) -m tools.measure.bench
 
 speed: .venv/ready   ## Time the build and live reload against plain Material for MkDocs
-	@$(PY) -m tools.speed
+	@$(PY) -m tools.measure.speed
 
 zensical: .venv/ready ## Build the site with the successor of the theme, and list what is lost
-	@$(PY) -m tools.successor
+	@$(PY) -m tools.measure.successor
 
 lock: .venv/ready    ## Resolve requirements.lock afresh, or a part of it: make lock ONLY="jax flax"
 	@$(PY) -m uv pip compile -q $(if $(ONLY),$(ONLY:%=--upgrade-package %),--upgrade) --universal --generate-hashes --group dev pyproject.toml -o requirements.lock

@@ -8,19 +8,26 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nnx_by_example import course, progress
+from nnx_by_example.attempt import (
+    current,
+    file_of,
+    note,
+    page_of,
+    show_next,
+    show_progress,
+    write_stub,
+)
 from nnx_by_example.checking import Check
 from nnx_by_example.course import Lesson
 from nnx_by_example.isolation import BrokenCheckError
-from nnx_by_example.show import Screen
+from nnx_by_example.show import BROKEN, Screen
 from nnx_by_example.verdict import exercism, result
 
 PASSED, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-BROKEN = "the check itself failed. Please report this:"
 
 
 class UseError(Exception):
@@ -121,31 +128,16 @@ def lesson_named(name: str | None) -> Lesson:
     Raises:
       UseError: if there is none; the message says which come near.
     """
-    lessons = course.lessons()
     if name is None:
+        lessons = course.lessons()
         return current(lessons, progress.read()) or lessons[-1]
-    wanted = Path(name).stem.replace("_", "-")
-    for lesson in lessons:
-        if lesson.name == wanted:
-            return lesson
-    if name.endswith(".py"):
-        raise UseError(f"name the lesson too: nbe check LESSON {name}")
-    close = get_close_matches(wanted, [lesson.name for lesson in lessons], 1)
-    meant = f"Did you mean {close[0]}?" if close else "`nbe list` shows all names."
-    raise UseError(f"there is no lesson {name!r}. {meant}")
-
-
-def current(
-    lessons: list[Lesson], done: progress.Progress, after: int = 0
-) -> Lesson | None:
-    """Return the first lesson after a number, then before it, that is not solved."""
-    order = [*lessons[after:], *lessons[:after]]
-    return next((lesson for lesson in order if lesson.name not in done.solved), None)
-
-
-def file_of(lesson: Lesson) -> Path:
-    """Return where an attempt lies by default."""
-    return progress.FOLDER / f"{lesson.name}.py"
+    try:
+        return course.named(name)
+    except LookupError as error:
+        if name.endswith(".py"):
+            message = f"name the lesson too: nbe check LESSON {name}"
+            raise UseError(message) from None
+        raise UseError(str(error)) from None
 
 
 def show_list(asked: argparse.Namespace, screen: Screen) -> int:
@@ -167,22 +159,6 @@ def start(asked: argparse.Namespace, screen: Screen) -> int:
     screen.line(f"Check   nbe check {lesson.name}")
     screen.line(f"Or      nbe watch {lesson.name}     checks whenever you save")
     return PASSED
-
-
-def page_of(lesson: Lesson) -> str:
-    """Return the address of a lesson's page."""
-    return f"{course.config()['site_url'].rstrip('/')}/course/{lesson.name}/"
-
-
-def write_stub(lesson: Lesson) -> bool:
-    """Write the stub where an attempt lies; return whether there was none before."""
-    file = file_of(lesson)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    head = f"# {lesson.meta['title']}: {page_of(lesson)}\n# nbe check {lesson.name}\n\n"
-    with contextlib.suppress(FileExistsError), file.open("x", encoding="utf-8") as stub:
-        stub.write(head + lesson.start)
-        return True
-    return False
 
 
 def check(asked: argparse.Namespace, screen: Screen) -> int:
@@ -216,35 +192,6 @@ def waiting(screen: Screen, lesson: Lesson, quiet: bool = False):
         return
     with screen.console.status(begin) as status:
         yield lambda stage: status.update(f"Checking {lesson.name}: {stage} ...")
-
-
-def note(event: str, lesson: Lesson, screen: Screen) -> None:
-    """Write down what has happened; say so if that cannot be done, and go on."""
-    if event == "solved" and lesson.name in progress.read().solved:
-        return
-    try:
-        progress.add(event, lesson.name)
-    except OSError as error:
-        problem = f"nbe: {progress.FOLDER / progress.NAME}: {error.strerror}"
-        Screen(screen.plain, stderr=True).line(problem)
-
-
-def show_progress(screen: Screen, solved: Lesson) -> Lesson | None:
-    """Show how much is solved and how to go on; return the next lesson, or None."""
-    lessons, done = course.lessons(), progress.read()
-    following = current(lessons, done, solved.number)
-    screen.line()
-    screen.bar(lessons, done)
-    show_next(following, screen)
-    return following
-
-
-def show_next(following: Lesson | None, screen: Screen) -> None:
-    """Show how to go on."""
-    if following:
-        screen.line(f"Next: nbe start {following.name}")
-    else:
-        screen.line("You have solved every lesson.")
 
 
 def check_all(asked: argparse.Namespace, screen: Screen) -> int:

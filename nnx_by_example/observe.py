@@ -46,7 +46,31 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-State = dict[tuple, tuple[type, jax.Array]]
+
+class State(dict):
+    """The Variables of a module at one moment: type and value, by path."""
+
+    def of(self, *kinds: type) -> dict[tuple, jax.Array]:
+        """Return the values by path, of Variables of some types, or of all."""
+        wanted = kinds or (nnx.Variable,)
+        return {
+            p: value for p, (kind, value) in self.items() if issubclass(kind, wanted)
+        }
+
+    def same(self, other: "State", *kinds: type) -> bool:
+        """Return whether another state holds equal values at equal paths.
+
+        Values without numbers, as while a function is compiled, are equal if they are
+        one object.
+
+        Args:
+          other: the other state.
+          kinds: the types of the Variables to compare; by default all.
+        """
+        ones, others = self.of(*kinds), other.of(*kinds)
+        return ones.keys() == others.keys() and all(
+            are_equal(value, others[path]) for path, value in ones.items()
+        )
 
 
 class Finding(Exception):  # noqa: N818  # it is no error of ours
@@ -75,9 +99,9 @@ class Call:
     """Whether it happens while a function is compiled, or its shapes are computed."""
     depth: int
     """How many calls of modules wait for it: 0 for the outermost."""
-    before: State = dataclasses.field(default_factory=dict)
+    before: State = dataclasses.field(default_factory=State)
     """The type and value of each Variable, by path, when it begins."""
-    after: State = dataclasses.field(default_factory=dict)
+    after: State = dataclasses.field(default_factory=State)
     """The same when it ends; empty if it never does."""
     output: object = None
     """What it returns."""
@@ -121,7 +145,12 @@ class Run:
 
 
 class Seen:
-    """What an `idea` is given: the learner's function, ready to be observed."""
+    """What an `idea` is given: the learner's function, ready to be observed.
+
+    It has all that an exercise needs, which so imports nothing of this package.
+    """
+
+    Finding = Finding
 
     def __init__(self, candidate: Callable, inputs: tuple, report: Callable):
         """Take a function that has answered right.
@@ -183,6 +212,11 @@ class Seen:
                 said = f"{where}your code raises {type(error).__name__}: {text}"
                 raise Finding(said, error) from None
         return run
+
+    @staticmethod
+    def state(module: object) -> State:
+        """Return the Variables of a module, as they are now."""
+        return state_of(module)
 
     @staticmethod
     def close(one, other, rtol: float = 1e-4, atol: float = 1e-4) -> bool:
@@ -391,43 +425,18 @@ def callers() -> frozenset[str]:
 
 
 def state_of(module: object) -> State:
-    """Return the type and value of each Variable of a module or another node."""
-    if not isinstance(module, nnx.Pytree):
-        return {}
-    parts = nnx.iter_graph(module, graph=True)
-    return {
-        p: (type(v), v.get_value()) for p, v in parts if isinstance(v, nnx.Variable)
-    }
+    """Return the Variables of a module or of another node, as they are now."""
+    found = State()
+    if isinstance(module, nnx.Pytree):
+        for path, part in nnx.iter_graph(module, graph=True):
+            if isinstance(part, nnx.Variable):
+                found[path] = type(part), part.get_value()
+    return found
 
 
 def has_no_numbers() -> bool:
     """Return whether arrays have no numbers now, as while a function is compiled."""
     return isinstance(jnp.zeros(()), jax.core.Tracer)
-
-
-def values(state: State, *kinds: type) -> dict[tuple, jax.Array]:
-    """Return the values of a state by path, of Variables of some types or of all."""
-    kinds = kinds or (nnx.Variable,)
-    return {
-        path: value for path, (kind, value) in state.items() if issubclass(kind, kinds)
-    }
-
-
-def same(one: State, other: State, *kinds: type) -> bool:
-    """Return whether two states hold equal values at equal paths.
-
-    Values without numbers, as while a function is compiled, are equal if they are one
-    object.
-
-    Args:
-      one: a state.
-      other: another state.
-      kinds: the types of the Variables to compare; by default all.
-    """
-    ones, others = values(one, *kinds), values(other, *kinds)
-    return ones.keys() == others.keys() and all(
-        are_equal(value, others[path]) for path, value in ones.items()
-    )
 
 
 def are_equal(one: jax.Array, other: jax.Array) -> bool:

@@ -37,6 +37,7 @@ THEME = Theme(
         "advice": "bold",
     }
 )
+BROKEN = "the check itself failed. Please report this:"
 HEADLINES = {
     LOADS: "the file does not load",
     THERE: "the function is not there",

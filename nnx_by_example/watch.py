@@ -7,10 +7,10 @@ from pathlib import Path
 
 import watchfiles
 
-from nnx_by_example import checking, cli, isolation, progress
+from nnx_by_example import attempt, checking, course, isolation, progress
 from nnx_by_example.course import Lesson
 from nnx_by_example.isolation import BrokenCheckError
-from nnx_by_example.show import Screen
+from nnx_by_example.show import BROKEN, Screen
 
 # A save is seen after this many milliseconds without another change.
 STEP = 30
@@ -39,7 +39,7 @@ class Watch:
     @property
     def file(self) -> Path:
         """Return the file whose changes count."""
-        return cli.file_of(self.lesson)
+        return attempt.file_of(self.lesson)
 
     def run(self) -> bool:
         """Watch until the course is solved, or until Ctrl-C; return which."""
@@ -76,12 +76,12 @@ class Watch:
 
     def begin(self) -> None:
         """Write the stub of the lesson if there is none, and say what to do."""
-        made = cli.write_stub(self.lesson)
+        made = attempt.write_stub(self.lesson)
         self.checked = self.file.read_bytes() if made else None
         self.screen.line(
             (f"Watching {self.file}", "bold"), "  Save it to check it; Ctrl-C ends."
         )
-        self.screen.line((f"Read {cli.page_of(self.lesson)}", "label"))
+        self.screen.line((f"Read {attempt.page_of(self.lesson)}", "label"))
         if made:  # there is time to run what the first wrong answer is compared with
             ahead = checking.Mistakes(self.lesson)
             self.start(ahead, ahead.get)
@@ -109,7 +109,7 @@ class Watch:
         try:
             verdict = check.verdict()
         except BrokenCheckError as error:
-            self.screen.line(f"nbe: {cli.BROKEN}\n{error}")
+            self.screen.line(f"nbe: {BROKEN}\n{error}")
             return
         with self.lock:
             if check.abandoned:
@@ -120,13 +120,13 @@ class Watch:
             self.screen.line((f"{time.strftime('%H:%M:%S')}, {seconds:.1f} s", "label"))
             self.screen.verdict(verdict, lesson)
             if not verdict.passed:
-                lessons, done = cli.course.lessons(), progress.read()
+                lessons, done = course.lessons(), progress.read()
                 self.screen.line()
                 self.screen.bar(lessons, done)
                 self.screen.line((f"Stuck? nbe hint {lesson.name}", "label"))
                 return
-            cli.note("solved", lesson, self.screen)
-            self.lesson = cli.show_progress(self.screen, lesson)
+            attempt.note("solved", lesson, self.screen)
+            self.lesson = attempt.show_progress(self.screen, lesson)
             if self.lesson is None:
                 self.finished.set()
             else:

@@ -2,37 +2,31 @@
 
 import functools
 import http.server
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import unquote
 
 import pytest
 from filelock import FileLock
 from playwright.sync_api import expect, sync_playwright
 
-from tests.pages import ROOT, site_config
-from tests.process import lend
-from tools import browser as chromium
-from tools import hooks
-from tools.project import HANG, copy
+from tools.gate import browser as chromium
+from tools.gate.browser import HANG_MS
+from tools.gate.process import lend
+from tools.gate.site import built
+from tools.project import ROOT, copy
+from tools.sources import site_config
+from tools.website import hooks
 
-pytest_plugins = ["tests.order", "tests.memory", "pytester"]
+pytest_plugins = ["tools.gate.order", "tools.gate.memory", "pytester"]
 
 # A run in the background ignores Ctrl-C, and all that it starts would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a learner's command keeps between its runs: here, and not in the user's home.
 os.environ["NBE_CACHE"] = str(ROOT / ".cache" / "nbe")
-
-HANG_MS = 1000 * HANG  # as Playwright counts
 
 # Where the process that started pytest keeps the place of the site.
 SITE = pytest.StashKey[list[str]]()
@@ -58,26 +52,6 @@ def project(tmp_path):
                 ignore=shutil.ignore_patterns("*.[0-9]*"),  # a draft of another process
             )
     return tmp_path
-
-
-class Site(NamedTuple):
-    """The built site: where it lies, and where it is served."""
-
-    folder: Path
-    url: str
-
-    def file(self, path: str) -> Path:
-        """Return the file that is served at an address relative to `url`."""
-        file = self.folder / unquote(path)
-        return file / "index.html" if file.is_dir() else file
-
-    def pages(self) -> list[str]:
-        """Return the address of every page, relative to `url`; home is empty."""
-        files = self.folder.rglob("index.html")
-        return sorted(
-            file.relative_to(self.folder).as_posix().removesuffix("index.html")
-            for file in files
-        )
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -112,41 +86,19 @@ def pytest_configure_node(node):
     node.workerinput["site"] = place_of(node.config)
 
 
-def built(folder, url, root=ROOT) -> Site:
-    """Return the site as it is published, below a path, built by the first who asks.
-
-    Raises:
-      AssertionError: if it does not build, with what MkDocs says, for all who ask.
-    """
-    said = Path(f"{folder}.json")  # written once the build has ended
-    with FileLock(f"{folder}.lock"):
-        if not said.exists():
-            build = subprocess.run(
-                [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder],
-                cwd=root,
-                env={**os.environ, "SITE_URL": url, "NO_MKDOCS_2_WARNING": "1"},
-                capture_output=True,
-                text=True,
-            )
-            said.write_text(
-                json.dumps([build.returncode, build.stdout + build.stderr]), "utf-8"
-            )
-    code, text = json.loads(said.read_text("utf-8"))
-    assert code == 0, text
-    return Site(Path(folder), url)
-
-
 @pytest.fixture(scope="session")
 def site(pytestconfig, generated):
     """Return the built site, which is served; it shows what all pages have shown."""
     lend()  # its pictures of the terminal come from runs of the command
-    pytestconfig.pluginmanager.get_plugin("tests.memory").wait_for_pages(pytestconfig)
+    pytestconfig.pluginmanager.get_plugin("tools.gate.memory").wait_for_pages(
+        pytestconfig
+    )
     return built(*place_of(pytestconfig))
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Start the Chromium that tools/browser.py finds; a missing one is an error."""
+    """Start the Chromium that is found; a missing one is an error."""
     path = chromium.find()
     assert path, "no Chromium: run `make test`, which installs one"
     expect.set_options(timeout=HANG_MS)

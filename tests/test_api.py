@@ -7,8 +7,10 @@ import pytest
 from flax import linen, nnx
 from mkdocs.exceptions import PluginError
 
-from tests.pages import ROOT, read_blocks, site_config
-from tools import api, hooks
+from tools.gate.pages import read_blocks
+from tools.project import CACHE, ROOT
+from tools.sources import site_config
+from tools.website import api
 
 FLAX = {"nnx": nnx, "nn": linen}
 
@@ -60,7 +62,7 @@ def invented(x: nets.Variable):
 @pytest.fixture(scope="module")
 def kept(generated):
     """Return where the names of Flax are kept, for the pages of the site."""
-    return hooks.CACHE / "generated" / "api" / "names.json"
+    return CACHE / "generated" / "api" / "names.json"
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from filelock import FileLock
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tests.memory import SITE, reads
-from tests.pages import ROOT
-from tools import attempts, later, terminal
+from tools.gate.memory import SITE, reads
+from tools.project import ROOT
+from tools.website import attempts, later, terminal
 
 LESSONS = course.lessons()
 REPOSITORY = "https://github.com/somebody/fork"

@@ -20,12 +20,13 @@ from flax import nnx
 from flax.errors import TraceContextError
 from playwright.sync_api import expect
 
-from tests.conftest import HANG_MS, Site
-from tests.memory import SITE, reads
-from tests.pages import ROOT, site_config
-from tests.process import ENVIRONMENT
-from tests.test_site import loads
-from tools import api, errors
+from tools.gate.browser import HANG_MS
+from tools.gate.memory import SITE, reads
+from tools.gate.process import ENVIRONMENT
+from tools.gate.site import Site, loads
+from tools.project import ROOT
+from tools.sources import site_config
+from tools.website import api, errors
 
 pytestmark = reads(*SITE)
 LESSON = "course/call-vs-init/"

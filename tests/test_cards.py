@@ -10,11 +10,12 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from PIL import Image, ImageChops
 
-from tests.conftest import Site
-from tests.memory import SITE, reads
-from tests.pages import site_config
-from tests.test_site import soups
-from tools import cards, hooks
+from nnx_by_example import course
+from tools.gate.memory import SITE, reads
+from tools.gate.site import Site, soups
+from tools.project import DOCS
+from tools.sources import site_config
+from tools.website import cards
 
 pytestmark = reads(*SITE)
 MAX_CARD_KB = 40
@@ -128,7 +129,7 @@ def test_the_checks_can_fail(site, tmp_path):
 
 def test_the_card_of_a_lesson_shows_what_its_page_prints(site):
     config = site_config()
-    for lesson in hooks.course.lessons(config["nav"], hooks.DOCS):
+    for lesson in course.lessons(config["nav"], DOCS):
         page = SimpleNamespace(title=lesson.meta["title"])
         card = cards.card_of(page, lesson, config)
         assert f"#> {card.printed}\n" in lesson.page

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 from examples.cost import measure, models
-from tests.memory import reads
-from tests.process import in_process
-from tools import cost
+from tools.gate.memory import reads
+from tools.gate.process import in_process
+from tools.website import cost
 
-pytestmark = reads("examples/cost/*", "tools/matplotlibrc")
+pytestmark = reads("examples/cost/*", "tools/website/matplotlibrc")
 # As small as each can be: what is tested is the code, and not its figures.
 SIZES = {
     "leaves": {"4 leaves": 2},

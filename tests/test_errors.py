@@ -6,8 +6,10 @@ import re
 import pytest
 from bs4 import BeautifulSoup
 
-from tests.pages import ROOT, read_blocks, site_config
-from tools import api, errors
+from tools.gate.pages import read_blocks
+from tools.project import ROOT
+from tools.sources import site_config
+from tools.website import api, errors
 
 PAGE = """\
 Text that says `except` before any heading.

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.pages import ROOT
-from tools import hooks, later, notebooks
+from tools.project import ROOT
+from tools.website import hooks, later, notebooks
 
 PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
 

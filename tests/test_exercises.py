@@ -10,11 +10,12 @@ import pytest
 
 from nnx_by_example import checking, judge
 from nnx_by_example.course import Lesson
-from tests.lesson import caught, run_lesson
-from tests.memory import reads
-from tests.pages import ROOT, read_blocks
-from tests.process import in_process
-from tools import attempts
+from tools.gate.lesson import caught, run_lesson
+from tools.gate.memory import reads
+from tools.gate.pages import read_blocks
+from tools.gate.process import in_process
+from tools.project import ROOT
+from tools.website import attempts
 
 pytestmark = reads("mkdocs.yml", of=lambda run: run.folder.glob("*.*"))
 LESSONS = [

@@ -6,9 +6,10 @@ import re
 import pytest
 from mkdocs.exceptions import PluginError
 
-from tests.pages import site_config
-from tests.test_site import soups
-from tools import api, glossary, hooks
+from tools.gate.site import soups
+from tools.project import DOCS
+from tools.sources import site_config
+from tools.website import api, glossary
 
 SOURCE = """\
 ---
@@ -77,7 +78,7 @@ BROKEN = {
 
 def the_glossary():
     """Return the glossary of the site."""
-    return glossary.read((hooks.DOCS / glossary.PAGE).read_text("utf-8"))
+    return glossary.read((DOCS / glossary.PAGE).read_text("utf-8"))
 
 
 def linked(text, page="index.md"):

@@ -8,13 +8,13 @@ import re
 
 import pytest
 
-from tests.damages import CLAIMED, IDLE, UNSEEN, UNSHOWN, UNSOUND, UNTRUE
-from tests.memory import reads
-from tests.pages import ROOT, PageError, all_pages, read_blocks
-from tests.process import in_process
-from tests.right import BLOCKS, PLACES
-from tests.run_page import judge
-from tools import hooks
+from tools.gate.damages import CLAIMED, IDLE, UNSEEN, UNSHOWN, UNSOUND, UNTRUE
+from tools.gate.memory import reads
+from tools.gate.pages import PageError, all_pages, read_blocks
+from tools.gate.process import in_process
+from tools.gate.right import BLOCKS, PLACES
+from tools.gate.run_page import judge
+from tools.project import ROOT
 
 pytestmark = reads("mkdocs.yml", "docs/course/_template/exercise.py")
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -244,7 +244,7 @@ def test_a_hanging_page_ends(tmp_path):
 def test_files_that_the_doc_tests_cannot_see_are_refused(monkeypatch, tmp_path, name):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / name).write_text(GOOD)
-    monkeypatch.setattr(hooks, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr("tools.gate.pages.DOCS", tmp_path / "docs")
     with pytest.raises(PageError, match=name):
         all_pages()
 

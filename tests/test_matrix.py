@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests.memory import reads
-from tools import matrix
+from tools.gate.memory import reads
+from tools.measure import matrix
+from tools.website import compatibility
 
 # As pytest writes it; the names of folders are invented.
 pytestmark = reads("docs/reference/compatibility.json")
@@ -65,7 +66,7 @@ def measured(tmp_path):
     def texts(**changed):
         path = tmp_path / "compatibility.json"
         path.write_text(json.dumps(found | changed))
-        return matrix.texts(path)
+        return compatibility.texts(path)
 
     return texts
 

@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from tests import memory
-from tests.memory import reads
-from tests.pages import ROOT
-from tools import project, records, summary
+from tools import project, records
+from tools.gate import memory, summary
+from tools.gate.memory import reads
+from tools.project import ROOT
 
 pytestmark = reads("tests/*", "tools/*", "mkdocs.yml")
 INNER = """
 from pathlib import Path
-from tests.memory import reads
+from tools.gate.memory import reads
 
 @reads("data.txt")
 def test_data():
@@ -39,7 +39,7 @@ import json, os, sys, pytest
 
 class Collector:
     def pytest_collection_finish(self, session):
-        from tests import memory, order  # pytest has them by now
+        from tools.gate import memory, order  # pytest has them by now
 
         def states():
             memory.digest.cache_clear()
@@ -59,6 +59,7 @@ class Collector:
         memory.environment.cache_clear()
         found["JAX_ENABLE_X64"] = changed()
         found["all"] = list(before)
+        found["on the site"] = [i.nodeid for i in items if "site" in i.fixturenames]
         order.arrange(items, 4)
         found["in quarters"] = [item.nodeid for item in items]
         print("\\n" + json.dumps(found))
@@ -87,7 +88,8 @@ PAGE, OTHER = f"{LESSON}/index.md", "docs/course/reseed/index.md"
 SHARED = {
     "docs/assets/site.css": "test_every_page_is_whole",
     "overrides/main.html": "test_every_page_is_whole",
-    "tools/notebook.md.j2": "test_every_page_is_whole",
+    "tools/website/notebook.md.j2": "test_every_page_is_whole",
+    "tools/website/hooks.py": "test_every_page_is_whole",
     "examples/cost/ways.py": "test_page[docs/cost/index.md]",
     "docs/course/_template/index.md": "test_a_new_lesson",
 }
@@ -112,7 +114,7 @@ def inner(pytester, monkeypatch):
         for function in cached:
             function.cache_clear()
         monkeypatch.setattr(memory, "BEGAN", time.time())
-        options = ["-p", "tests.memory", "-p", "no:cacheprovider", "-rA", *options]
+        options = ["-p", "tools.gate.memory", "-p", "no:cacheprovider", "-rA", *options]
         done = pytester.runpytest_inprocess(*options)
         names = ("passed", "failed", "deselected")
         return done, {name: done.parseoutcomes().get(name, 0) for name in names}
@@ -185,8 +187,8 @@ def test_what_is_made_in_the_run_is_compared_there(inner, pytester):
 @pytest.fixture(scope="module")
 def again():
     """Return which tests would run again, by what would have changed."""
-    changes = [PAGE, f"{LESSON}/exercise.py", "tests/script.py", "requirements.lock"]
-    changes += list(SHARED)
+    changes = [PAGE, f"{LESSON}/exercise.py", "requirements.lock", *SHARED]
+    changes += ["tools/gate/script.py", "tools/gate/damages.py"]
     done = subprocess.run(
         [sys.executable, "-c", COLLECT, *changes],
         cwd=ROOT,
@@ -218,10 +220,21 @@ def test_packages_and_settings_are_part_of_every_verdict(again, changed):
 
 
 def test_the_gate_is_part_of_the_verdict_on_each_page(again):
-    found = set(again["tests/script.py"])
+    found = set(again["tools/gate/script.py"])
     on_pages = {n for n in again["all"] if "test_pages" in n or "test_proof" in n}
     assert on_pages
     assert on_pages <= found
+
+
+def test_whoever_looks_at_the_site_runs_again_when_it_changes(again):
+    assert again["on the site"]
+    assert set(again["on the site"]) <= set(again["tools/website/hooks.py"])
+
+
+def test_the_gate_is_no_part_of_the_site(again):
+    found = {name.partition("::")[0] for name in again["tools/gate/damages.py"]}
+    assert {"tests/test_proof.py", "tests/test_guards.py"} <= found
+    assert not {"tests/test_site.py", "tests/test_browser.py"} & found
 
 
 @pytest.mark.parametrize(("changed", "runs"), SHARED.items())
@@ -257,7 +270,7 @@ def test_runs_on_several_machines_are_added_up(tmp_path, capsys):
 def test_the_tests_of_a_unit_share_a_worker(pytester, monkeypatch):
     pytester.makepyfile(test_pages=PAGES)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    options = ["-n", "2", "--dist", "loadscope", "-p", "tests.order", "-rP"]
+    options = ["-n", "2", "--dist", "loadscope", "-p", "tools.gate.order", "-rP"]
     done = pytester.runpytest_subprocess(*options)
     assert done.parseoutcomes()["passed"] == 6
     workers = {}

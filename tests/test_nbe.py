@@ -22,16 +22,15 @@ import jsonschema
 import pytest
 
 from nnx_by_example import checking, cli, course, isolation, progress
+from nnx_by_example.attempt import current
 from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
-from tests.memory import reads
-from tests.pages import ROOT
-from tests.process import ENVIRONMENT, PROCESSES, in_process, lend
-from tools.project import HANG
+from tools.gate.learner import LESSON, SOLUTION, alive, wait_for, working_in
+from tools.gate.memory import reads
+from tools.gate.process import ENVIRONMENT, PROCESSES, in_process, lend
+from tools.project import HANG, ROOT
 
 # The command lists all lessons, and judges this one.
 pytestmark = reads("docs/course/call-vs-init/*", "mkdocs.yml")
-LESSON = next(lesson for lesson in course.lessons() if lesson.name == "call-vs-init")
-SOLUTION = LESSON.section("solution")
 BEGIN = "def call_vs_init_forward(seed, x, features):\n    "
 # For what is meant to be over the limit: after its last sign of life it does nothing
 # else. All other files get what a learner's get.
@@ -546,15 +545,6 @@ def test_no_process_of_an_attempt_stays_behind(tmp_path, warm):
     wait_for(lambda: not alive(int(noted.read_text())))
 
 
-def alive(pid: int) -> bool:
-    """Return whether a process runs; one that is dead and not yet buried does not."""
-    with contextlib.suppress(OSError):
-        return (
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        )
-    return False
-
-
 def test_files_that_are_none_are_refused_without_a_run(tmp_path):
     pipe, link = tmp_path / "pipe.py", tmp_path / "link.py"
     os.mkfifo(pipe)
@@ -618,12 +608,12 @@ def test_the_first_steps_of_a_learner(tmp_path, command):
 def test_the_next_lesson_is_the_next_that_is_not_solved():
     lessons = course.lessons()
     done = progress.Progress(solved={lessons[2].name})
-    assert cli.current(lessons, done) == lessons[0]
-    assert cli.current(lessons, done, after=2) == lessons[3]
+    assert current(lessons, done) == lessons[0]
+    assert current(lessons, done, after=2) == lessons[3]
     done.solved.update(lesson.name for lesson in lessons[1:])
-    assert cli.current(lessons, done, after=2) == lessons[0]
+    assert current(lessons, done, after=2) == lessons[0]
     done.solved.add(lessons[0].name)
-    assert cli.current(lessons, done, after=2) is None
+    assert current(lessons, done, after=2) is None
 
 
 def test_start_and_reset_lose_nothing(tmp_path, attempt, command):
@@ -861,22 +851,3 @@ def test_ctrl_c_is_not_lost_while_the_server_starts(monkeypatch):
     monkeypatch.setattr(isolation.forkserver, "ensure_running", interrupt)
     with mock.patch.dict(os.environ), pytest.raises(KeyboardInterrupt):
         isolation.start_server()  # it sets what its processes start with
-
-
-def working_in(folder: Path) -> list[int]:
-    """Return the processes whose working directory is this folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (entry / "cwd").resolve() == folder.resolve():
-                found.append(int(entry.name))
-    return found
-
-
-def wait_for(condition):
-    """Wait until a condition holds; what it returned then."""
-    end = time.monotonic() + HANG
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found

@@ -12,8 +12,8 @@ from flax import nnx
 from flax.nnx import merge
 
 from nnx_by_example import observe
-from nnx_by_example.observe import Finding, Seen, same, state_of, values
-from tests.memory import reads
+from nnx_by_example.observe import Finding, Seen, State, state_of
+from tools.gate.memory import reads
 
 pytestmark = reads("nnx_by_example/observe.py")
 X = jnp.array([[1.0, 2.0]])
@@ -53,14 +53,14 @@ def test_what_is_built_and_called_is_seen_in_order():
     assert first.module is second.module is run.built[1]
     assert first.args[0] is X
     assert run.answer == first.output.sum() + second.output.sum()
-    assert values(first.before)["calls",] == 0
-    assert values(first.after)["calls",] == values(second.before)["calls",] == 1
-    assert values(first.after, nnx.Param).keys() == {
+    assert first.before.of()["calls",] == 0
+    assert first.after.of()["calls",] == second.before.of()["calls",] == 1
+    assert first.after.of(nnx.Param).keys() == {
         ("layer", "kernel"),
         ("layer", "bias"),
     }
-    assert same(first.before, second.after, nnx.Param)
-    assert not same(first.before, second.after)
+    assert first.before.same(second.after, nnx.Param)
+    assert not first.before.same(second.after)
 
 
 def test_a_call_of_a_base_class_on_one_module_is_one_call():
@@ -238,10 +238,10 @@ def test_everything_is_put_back(capsys):
 
 def test_states_are_compared_by_path_and_value():
     one, other = (state_of(nnx.Dropout(0.5, rngs=nnx.Rngs(0))) for _ in range(2))
-    assert same(one, other)
-    assert not same(one, state_of(nnx.Dropout(0.5, rngs=nnx.Rngs(1))))
-    assert not same(one, {})
-    assert same(one, {}, nnx.Param)
+    assert one.same(other)
+    assert not one.same(state_of(nnx.Dropout(0.5, rngs=nnx.Rngs(1))))
+    assert not one.same(State())
+    assert one.same(State(), nnx.Param)
     assert state_of(object()) == {}
 
 

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
-from tests.memory import reads
-from tests.pages import ROOT, all_pages, read_blocks, shown_path, sources
-from tests.run_page import counts, differences, judge, output_lines, remembered
+from tools.gate.memory import reads
+from tools.gate.pages import all_pages, read_blocks, shown_path
+from tools.gate.run_page import counts, differences, judge, output_lines, remembered
+from tools.project import ROOT
+from tools.sources import made_from
 
-pytestmark = reads("mkdocs.yml", of=sources)
+pytestmark = reads("mkdocs.yml", of=made_from)
 PAGES = all_pages()
 MAX_LINES, MAX_COLUMNS = 25, 88
 PROJECT = ROOT / "pyproject.toml"

@@ -7,8 +7,8 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-from tests.pages import ROOT
-from tools import later
+from tools.project import ROOT
+from tools.website import later
 
 URL = "http://127.0.0.1/"
 CONFIG = f"""\
@@ -16,7 +16,7 @@ site_name: Small
 theme: material
 nav: [index.md, other.md]
 plugins: [search, tags]
-hooks: [{ROOT / "tools" / "preview.py"}]
+hooks: [{ROOT / "tools" / "website" / "preview.py"}]
 markdown_extensions:
   - toc
   - pymdownx.snippets:

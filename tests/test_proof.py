@@ -7,11 +7,12 @@ import re
 
 import pytest
 
-from tests import damages, run_page
-from tests.memory import reads
-from tests.pages import PageError, all_pages, read_blocks, shown_path, sources
+from tools.gate import damages, run_page
+from tools.gate.memory import reads
+from tools.gate.pages import PageError, all_pages, read_blocks, shown_path
+from tools.sources import made_from
 
-pytestmark = reads("mkdocs.yml", "docs/course/_template/exercise.py", of=sources)
+pytestmark = reads("mkdocs.yml", "docs/course/_template/exercise.py", of=made_from)
 PAGES = all_pages()
 MARKDOWN = [path for path in PAGES if path.suffix == ".md"]
 PROGRAMS = [p for p in PAGES if "```python" in p.read_text() or p.suffix == ".py"]

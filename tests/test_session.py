@@ -10,9 +10,9 @@ from bs4 import BeautifulSoup
 import nnx_by_example
 from nnx_by_example import checking, course, judge, session
 from nnx_by_example.verdict import RUNS, Verdict
-from tests.memory import reads
-from tests.pages import ROOT
-from tests.process import in_process
+from tools.gate.memory import reads
+from tools.gate.process import in_process
+from tools.project import ROOT
 
 LESSON = course.named("call-vs-init")
 SOLUTION = LESSON.section("solution")

@@ -1,20 +1,19 @@
 """The built site: links lead somewhere, and pages come from one host."""
 
-import functools
 import json
 import subprocess
 import sys
-from urllib.parse import unquote, urldefrag, urljoin
+from urllib.parse import urljoin
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from tests.conftest import Site, built
-from tests.memory import SITE, reads
-from tests.pages import ROOT
-from tests.run_page import VERSIONS
-from tools import hooks, twins
+from tools.gate.memory import SITE, reads
+from tools.gate.run_page import VERSIONS
+from tools.gate.site import Site, broken_links, built, loads, soups
+from tools.project import ROOT
+from tools.website import hooks, twins
 
 pytestmark = reads(*SITE)
 # Damages that a build must not survive: (file, text), on top of one good page.
@@ -25,43 +24,6 @@ BROKEN = {
     "a snippet of no file": ("index.md", '--8<-- "gone.py"'),
     "a page that nav forgets": ("orphan.md", "Text."),
 }
-# What `link` names without loading it.
-NOT_LOADED = [["alternate"], ["canonical"], ["next"], ["prev"]]
-
-
-@functools.cache
-def soups(site):
-    """Return address and parsed HTML of every page, that for wrong addresses too."""
-    found = {}
-    for page in [*site.pages(), "404.html"]:
-        html = site.file(page).read_text("utf-8")
-        found[site.url + page] = BeautifulSoup(html, "html.parser")
-    return found
-
-
-def broken_links(site):
-    """Return the links of the site that lead to no file, or to no heading."""
-    pages = soups(site)
-    ids = {url: {tag["id"] for tag in soup(id=True)} for url, soup in pages.items()}
-    wrong = []
-    for page, soup in pages.items():
-        for tag in soup.find_all(["a", "link", "script", "img"]):
-            link = tag.get("href") or tag.get("src")
-            url, fragment = urldefrag(urljoin(page, link or page))
-            if not url.startswith(site.url):
-                continue
-            if not site.file(url.removeprefix(site.url)).is_file():
-                wrong.append(f"{page}: {link} is not there")
-            elif fragment and url in ids and unquote(fragment) not in ids[url]:
-                wrong.append(f"{page}: {link}: no such heading")
-    return wrong
-
-
-def loads(soup):
-    """Return the links to what a page loads, in its tags."""
-    named = soup.find_all("link", href=True)
-    links = [tag["href"] for tag in named if tag["rel"] not in NOT_LOADED]
-    return [tag["src"] for tag in soup.find_all(src=True)] + links
 
 
 def loaded_from_elsewhere(site):

@@ -3,7 +3,7 @@
 import re
 
 from nnx_by_example import course
-from tools import speed
+from tools.measure import speed
 
 PAGE = re.compile(r"- (?:[\w ]+: )?(\S+\.(?:md|ipynb))\n")
 

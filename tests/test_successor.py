@@ -2,8 +2,8 @@
 
 import json
 
-from tests.conftest import Site
-from tools import successor
+from tools.gate.site import Site
+from tools.measure import successor
 
 PAGE = """<article><h2 id="why">Why</h2><h2 id="api">API</h2>
 <div class="highlight">x</div><div class="highlight">y</div><table></table></article>"""

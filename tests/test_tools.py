@@ -9,31 +9,15 @@ import pytest
 import yaml
 
 from nnx_by_example import course
-from tests.memory import reads
-from tests.pages import ROOT
-from tools import browser, hooks, lesson, records
+from tools import records, sources
+from tools.gate import browser
+from tools.gate.learner import add_lesson, run
+from tools.gate.memory import SITE, reads
+from tools.gate.pages import rendered_blocks
+from tools.project import CACHE, ROOT
+from tools.website import hooks, lesson
 
 NAV = [{"Home": "index.md"}, {"Course": [{"First phase": ["course/first/index.md"]}]}]
-
-
-def add_lesson(project, name):
-    """Do what CONTRIBUTING says: make the lesson, add the printed line to the nav."""
-    said, status = run(project, "tools.lesson", name)
-    assert status == 0, said
-    line = next(s for s in said.splitlines() if s.endswith(f"{name}/index.md"))
-    config = project / "mkdocs.yml"
-    existing = "          - course/call-vs-init/index.md\n"
-    text = config.read_text()
-    assert existing in text
-    config.write_text(text.replace(existing, f"{existing}{line}\n"))
-
-
-def run(project, *command):
-    """Run a Python module in the project; return what it said and how it ended."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=project, capture_output=True, text=True
-    )
-    return done.stdout + done.stderr, done.returncode
 
 
 # The other lessons are there, and nothing is asked of them.
@@ -66,7 +50,7 @@ def test_a_new_lesson_passes_with_one_line_of_nav(project):
 @reads("docs/index.md", "mkdocs.yml", "tools/*", "tests/*")
 def test_a_save_runs_the_page_and_says_what_is_wrong(project):
     watch = subprocess.Popen(
-        [sys.executable, "-m", "tests.watch"],
+        [sys.executable, "-m", "tools.gate.watch"],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -165,12 +149,13 @@ def test_code_in_a_table_breaks_between_its_names():
 
 
 def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):
-    monkeypatch.setattr(hooks, "ROOT", tmp_path)
-    monkeypatch.setattr(hooks, "DOCS", tmp_path / "docs")
+    for module in (hooks, sources):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(sources, "DOCS", tmp_path / "docs")
     page = tmp_path / "page.md"
     page.write_text("Text.")
     counts = {"blocks": 2, "outputs": 3, "commands": 0, "versions": {"jax": "1"}}
-    found = {"name": "page.md", "fingerprint": hooks.fingerprint(page), **counts}
+    found = {"name": "page.md", "fingerprint": sources.fingerprint(page), **counts}
     monkeypatch.setattr(records, "FILE", tmp_path / "verdicts.jsonl")
     records.add("test_page", {"passed": True, "facts": {"page": found}})
     assert "| 1 of 1 |" in hooks.figures(*hooks.last_run())
@@ -181,13 +166,23 @@ def test_a_page_that_changed_since_its_run_is_reported(monkeypatch, tmp_path):
 
 
 def test_a_page_changes_with_the_file_that_it_includes(monkeypatch, tmp_path):
-    monkeypatch.setattr(hooks, "DOCS", tmp_path)
+    monkeypatch.setattr(sources, "DOCS", tmp_path)
     page, included = tmp_path / "page.md", tmp_path / "exercise.py"
     page.write_text('```python\n--8<-- "exercise.py:stub"\n```\n')
     included.write_text("x = 1\n")
-    before = hooks.fingerprint(page)
+    before = sources.fingerprint(page)
     included.write_text("x = 2\n")
-    assert hooks.fingerprint(page) != before
+    assert sources.fingerprint(page) != before
+
+
+# So a change of the site changes the verdict on no page.
+@reads(*SITE)
+def test_what_the_site_writes_for_pages_holds_no_python():
+    folder = CACHE / "generated"
+    for file in [*folder.rglob("*.md"), *folder.rglob("*.svg")]:
+        name = file.relative_to(folder).as_posix()
+        page = f'--8<-- "{name}"\n\n```python\nprint(1)\n```\n'
+        assert rendered_blocks(file, page) == ["print(1)"], name
 
 
 def test_workflows_pin_their_actions_and_ask_for_little():

@@ -5,8 +5,10 @@ import re
 import nbformat
 import pytest
 
-from tests.pages import ROOT, site_config
-from tools import hooks, snippets, twins
+from nnx_by_example import course
+from tools.project import DOCS, ROOT
+from tools.sources import SNIPPETS, expanded, site_config
+from tools.website import twins
 
 PAGE = """\
 <div class="hero" markdown>
@@ -54,8 +56,8 @@ def texts(site):
 def sources():
     """Return the source of each page that is no notebook, by its address."""
     return {
-        file.relative_to(hooks.DOCS).as_posix().removesuffix(".md") + "/": file
-        for file in hooks.DOCS.rglob("*.md")
+        file.relative_to(DOCS).as_posix().removesuffix(".md") + "/": file
+        for file in DOCS.rglob("*.md")
     }
 
 
@@ -77,8 +79,8 @@ def test_the_look_of_the_site_goes_and_code_stays():
     ],
 )
 def test_snippets_are_in_their_place(snippet, shown):
-    options = site_config().mdx_configs[snippets.NAME]
-    text = snippets.expanded(f'Text.\n\n--8<-- "{snippet}"\n', options)
+    options = site_config().mdx_configs[SNIPPETS]
+    text = expanded(f'Text.\n\n--8<-- "{snippet}"\n', options)
     assert shown in twins.plain(text, str)
     assert "--8<--" not in text
 
@@ -137,5 +139,5 @@ def test_the_lists_name_every_page_once(site):
         assert listed.count(f"({site.url}{page}index.md): ") == 1, page
         assert full.count(text) == 1, page
     names = re.findall(r"/course/([\w-]+)/index\.md", listed)
-    lessons = hooks.course.lessons(site_config()["nav"], hooks.DOCS)
+    lessons = course.lessons(site_config()["nav"], DOCS)
     assert names == [lesson.name for lesson in lessons]

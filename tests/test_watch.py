@@ -8,9 +8,15 @@ import sys
 import pytest
 
 from nnx_by_example import course, progress
-from tests.memory import reads
-from tests.test_nbe import LESSON, SOLUTION, alive, wait_for, working_in
-from tests.test_tools import add_lesson
+from tools.gate.learner import (
+    LESSON,
+    SOLUTION,
+    add_lesson,
+    alive,
+    wait_for,
+    working_in,
+)
+from tools.gate.memory import reads
 from tools.project import HANG
 
 pytestmark = reads("docs/course/call-vs-init/*", "docs/course/_template/*")

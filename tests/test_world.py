@@ -5,11 +5,11 @@ import tempfile
 
 import pytest
 
-from tests import run_page, world
-from tests.memory import reads
-from tests.pages import ROOT
-from tests.process import in_process
-from tests.script import run_shared
+from tools.gate import run_page, world
+from tools.gate.memory import reads
+from tools.gate.process import in_process
+from tools.gate.script import run_shared
+from tools.project import ROOT
 
 pytestmark = reads()
 

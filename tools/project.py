@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+CACHE, DOCS, EXAMPLES = (ROOT / name for name in (".cache", "docs", "examples"))
 # Half an hour, in seconds: only what hangs takes so long on any machine. Whoever waits
 # waits for an event; this only says that it will not come.
 HANG = 1_800

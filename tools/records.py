@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from tools.project import ROOT
+from tools.project import CACHE
 
-FILE = ROOT / ".cache" / "verdicts.jsonl"
+FILE = CACHE / "verdicts.jsonl"
 
 
 def read() -> dict[str, dict[str, Any]]:

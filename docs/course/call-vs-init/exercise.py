@@ -67,8 +67,6 @@ def check(candidate, *more):
 
 import flax.linen as nn
 
-from nnx_by_example.observe import Finding, same, state_of, values
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (12.0, jnp.array([0.25, -0.75, -1.5]), 3.0),
     (16_777_217.0, jnp.array([1.5, -2.0]), 3.0),
@@ -88,14 +86,14 @@ def idea(seen):
     if not run.built:
         return "your module is called, but not built: build it in the function"
     first, last = calls[0], calls[-1]
-    shapes = sorted(param.shape for param in values(first.before, nnx.Param).values())
-    if len(values(first.after, nnx.Param)) > len(shapes):
+    shapes = sorted(param.shape for param in first.before.of(nnx.Param).values())
+    if len(first.after.of(nnx.Param)) > len(shapes):
         return "the first call creates parameters: the constructor does that"
     if sorted(shapes, key=len) != [(int(features),), (x.size, int(features))]:
         return f"the first call finds nnx.Param of shapes {shapes}"
     if len(run.built_of(type(first.module))) > 1 and first.module is not last.module:
         return "the calls do not share one model: build it once"
-    if not same(first.before, first.after):
+    if not first.before.same(first.after):
         return "a call changes the model: a forward pass only reads"
 
     def with_ones(call):  # the kernel is all ones, and the bias grows by `step` a call
@@ -111,13 +109,13 @@ def idea(seen):
     step = 1
     try:
         run = seen.run("the bias grows", calls={nnx.Module: with_ones})
-    except Finding:  # kernels count, and it compares what two calls of one model give
+    except seen.Finding:  # kernels count, and it compares what two calls give
         return None
     if not seen.close(run.answer[0], (x.sum() + 1) * features):
         return "a bias of ones is not added"
     called = [call.module for call in run.calls if call.depth == 0]
     models = [model for model in run.built if model in called] or called
-    params = [values(state_of(model), nnx.Param).values() for model in models]
+    params = [seen.state(model).of(nnx.Param).values() for model in models]
     if max(param.max() for held in params for param in held) < 2:
         return "the calls do not share one model"
     if not seen.close(run.answer[1], (x.sum() + 2) * features):

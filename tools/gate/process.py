@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from tools.project import HANG
-
-CACHE = Path(__file__).parent.parent / ".cache"
+from tools.project import CACHE, HANG
 
 # JAX does not lock the files of its cache, so each process of pytest has a folder. What
 # one has compiled is linked into the folders of the others once it is written.
@@ -27,7 +25,7 @@ ENVIRONMENT = {
 
 # The server has imported jax and flax and created no array: what it starts is warm.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["jax", "flax.linen", "flax.nnx", "tests.script"])
+PROCESSES.set_forkserver_preload(["jax", "flax.linen", "flax.nnx", "tools.gate.script"])
 
 
 def in_process(function: Callable, *args: Any, seconds: float = HANG) -> Any:

@@ -13,13 +13,14 @@ from collections import Counter, defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.conftest import Site
-from tests.test_site import broken_links, soups
-from tools import bench, hooks, project
-from tools.cost import table
+from tools import project
+from tools.gate.site import Site, broken_links, soups
+from tools.measure import bench
+from tools.project import CACHE
+from tools.website.cost import table
 
 URL = "http://127.0.0.1/"
-FOLDER = hooks.CACHE / "successor"
+FOLDER = CACHE / "successor"
 PYTHON = FOLDER / "env" / "bin" / "python"
 SHOWN = 4  # of a list
 # Of the theme, with hashes in the names of its files.
@@ -95,7 +96,7 @@ def built(tree: Path) -> tuple[Site, Site]:
     bench.environment(PYTHON, "--upgrade", "zensical")
     shutil.rmtree(tree, ignore_errors=True)
     project.copy(tree)
-    shutil.copytree(hooks.CACHE / "notebooks", tree / ".cache" / "notebooks")
+    shutil.copytree(CACHE / "notebooks", tree / ".cache" / "notebooks")
     common = {"PYTHONPATH": str(tree), "SITE_URL": URL, "NO_MKDOCS_2_WARNING": "1"}
     bench.cost_of([sys.executable, "-m", "mkdocs", "build", "-q"], tree, **common)
     (tree / "site").rename(tree / "mkdocs")

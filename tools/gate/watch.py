@@ -1,4 +1,7 @@
-"""Runs the page that you save, and says what is wrong with it: `make watch`."""
+"""Runs the page that you save, and says what is wrong with it: `make watch`.
+
+That command writes first what pages include of the site, as a build does.
+"""
 
 import contextlib
 import time
@@ -6,9 +9,9 @@ from pathlib import Path
 
 import watchfiles
 
-from tests import run_page
-from tests.pages import PageError, all_pages, shown_path, site_config
-from tools import hooks
+from tools.gate import run_page
+from tools.gate.pages import PageError, all_pages, shown_path
+from tools.project import DOCS, EXAMPLES
 
 # A save is seen after this many milliseconds without another change.
 STEP = 50
@@ -37,11 +40,10 @@ def verdict(page: Path) -> str:
 
 def main() -> None:
     """Watch until Ctrl-C. A page whose code is the same is compared, not run."""
-    hooks.generate_texts(site_config())
     run_page.execute("")  # from now on, jax and flax are imported
     saves = watchfiles.watch(
-        hooks.DOCS,
-        hooks.EXAMPLES,
+        DOCS,
+        EXAMPLES,
         step=STEP,
         rust_timeout=LOOK,
         yield_on_timeout=True,

@@ -16,8 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from nnx_by_example import course
-from tools.snippets import NAME as SNIPPETS
-from tools.snippets import expanded
+from tools.sources import SNIPPETS, expanded
 
 ABOUT = """\
 The Python blocks of a page are one program: run them from the top, in one namespace. A

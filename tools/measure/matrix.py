@@ -23,12 +23,12 @@ from xml.etree import ElementTree
 
 from packaging.requirements import Requirement
 
-from tools import cost, project
-from tools.project import say
+from tools import project
+from tools.project import CACHE, ROOT, say
+from tools.sources import RELEASES
+from tools.website.compatibility import title, verdict
 
-ROOT = project.ROOT
-MEASURED = ROOT / "docs" / "reference" / "compatibility.json"
-WORK = ROOT / ".cache" / "matrix"
+WORK = CACHE / "matrix"
 TREE = WORK / "tree"
 UV = (sys.executable, "-m", "uv", "--quiet")
 PACKAGES = ("flax", "jax")
@@ -45,8 +45,6 @@ MACHINES = {
 }
 # What /proc/cpuinfo calls the instructions.
 INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX2": "avx2", "AVX-512": "avx512f"}
-# What a row of a table can be about.
-NAMES = {"python": "Python ", "flax": "flax ", "jax": "jax ", "machine": ""}
 # The walk to older releases ends at one on which more pages than this fail.
 FEW = 2
 
@@ -118,7 +116,7 @@ def copy_project() -> str:
     shutil.rmtree(TREE, ignore_errors=True)
     content = hashlib.sha256()
     for name in project.copy(TREE):
-        if ROOT / name != MEASURED:
+        if ROOT / name != RELEASES:
             content.update(name.encode() + (TREE / name).read_bytes())
     return content.hexdigest()
 
@@ -287,72 +285,6 @@ def unavailable(names: dict, why: object) -> dict:
     return {**names, "unavailable": tidy(str(why))}
 
 
-def title(row: dict) -> str:
-    """Return what a row is about, in words."""
-    return ", ".join(text + row[name] for name, text in NAMES.items() if name in row)
-
-
-def verdict(row: dict) -> str:
-    """Return on how many pages everything is true."""
-    if "unavailable" in row:
-        return "not available"
-    right = row["pages"] - len(row["failed"])
-    return f"{right} of {row['pages']}" if row["failed"] else f"✓ all {right}"
-
-
-def table(rows: list[dict]) -> str:
-    """Return a Markdown table of rows, and below it a list of what fails, and why."""
-    columns = [name for name in NAMES if name in rows[0]]
-    lines = [[*(row[name] for name in columns), verdict(row)] for row in rows]
-    text = cost.table([*columns, "pages true"], lines, align="---") + "\n"
-    where: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        why_not = {"not available": row.get("unavailable")}
-        for page, why in row.get("failed", why_not).items():
-            where.setdefault((page, why), []).append(title(row))
-    for (page, why), titles in where.items():
-        text += f"\n- **{short(page)}**, {'; '.join(titles)}: `{why}`"
-    return text + "\n"
-
-
-def grid(rows: list[dict], pages: list[str]) -> str:
-    """Return a Markdown table of pages by rows: true, or not, or not tried."""
-    differ = [n for n in NAMES if len({row.get(n) for row in rows}) > 1]
-    heads = ["<br>".join(row[name] for name in differ) for row in rows]
-    heads = [head.replace(".", ".<wbr>") for head in heads]  # on a phone
-    lines = [
-        [short(page).rpartition("/")[2], *(cell(row, page) for row in rows)]
-        for page in pages
-    ]
-    return cost.table(["page", *heads], lines, align="---") + "\n"
-
-
-def cell(row: dict, page: str) -> str:
-    """Return whether a page is true in a row of the result."""
-    return "?" if "failed" not in row else "no" if page in row["failed"] else "✓"
-
-
-def short(page: str) -> str:
-    """Return the address of a page, which its readers know."""
-    return re.sub(r"^(docs|examples)/|(/index)?\.(md|py)$", "", page)
-
-
-def texts(measured: Path = MEASURED) -> dict[str, str]:
-    """Return what the page includes, by name of the file."""
-    found = json.loads(measured.read_text("utf-8"))
-    then = title(found["versions"])
-    about = f"Measured on {found['date']} with {then}, on {found['machine']}.\n"
-    about += cost.other_releases(found["versions"])
-    floor = found["floor"]
-    return {
-        "compatibility/about.md": about,
-        "compatibility/releases.md": table(found["releases"]),
-        "compatibility/machines.md": table(found["machines"]),
-        "compatibility/pages.md": grid(found["releases"], found["tried"]),
-        "compatibility/floor.md": f"On {floor['date']}:\n\n{table(floor['rows'])}",
-    }
-
-
 def main() -> None:
     """Run all that is asked for, then write the result."""
     parser = argparse.ArgumentParser("make matrix", description=__doc__.split("\n")[0])
@@ -361,7 +293,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.nice(10)  # it takes long, and others work here
     runs = Runs(asked.k)
-    found = json.loads(MEASURED.read_text("utf-8")) if MEASURED.exists() else {}
+    found = json.loads(RELEASES.read_text("utf-8")) if RELEASES.exists() else {}
     found["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
     found["machine"] = machine()
     found["versions"] = {name: version(name) for name in PACKAGES}
@@ -374,8 +306,8 @@ def main() -> None:
         return
     if all("unavailable" in row for row in found["releases"]):
         sys.exit("No release could be tried, for the reasons above: nothing written.")
-    MEASURED.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    say(f"Wrote {MEASURED.name}. To see its tables on the site: make serve")
+    RELEASES.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    say(f"Wrote {RELEASES.name}. To see its tables on the site: make serve")
 
 
 if __name__ == "__main__":

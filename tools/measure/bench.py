@@ -25,11 +25,13 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import NamedTuple
 
-from tests import order
-from tests.pages import read_blocks, site_config
-from tools import api, hooks, project
-from tools.cost import table
-from tools.project import say
+from tools import project
+from tools.gate import order
+from tools.gate.pages import read_blocks
+from tools.project import CACHE, DOCS, ROOT, say
+from tools.sources import site_config
+from tools.website import api, hooks
+from tools.website.cost import table
 
 PEERS = ("sybil==10.1.0", "mktestdocs==0.2.5", "pytest-codeblocks==0.18.0")
 # Outputs of all kinds: shapes, arrays, booleans, errors, losses.
@@ -39,7 +41,7 @@ LESSONS += ("optimizer-step", "attention", "train-loops")
 UNFIT = ("abstract-init", "filters", "freeze", "kv-cache", "running-average")
 LIGHT, COPIES = ("eager-params", "param-access"), (1, 3, 10)
 
-SCRATCH = hooks.CACHE / "bench"
+SCRATCH = CACHE / "bench"
 TREE = SCRATCH / "tree"  # a copy of the project: an edit meanwhile changes nothing
 PYTHON = SCRATCH / "env" / "bin" / "python"
 PR_SET_CHILD_SUBREAPER = 36
@@ -117,7 +119,7 @@ class Cost(NamedTuple):
     wall: float
 
 
-def cost_of(command: list, folder: Path = hooks.ROOT, **variables: str) -> Cost:
+def cost_of(command: list, folder: Path = ROOT, **variables: str) -> Cost:
     """Return the cost of a command and of what it leaves behind.
 
     Raises:
@@ -244,7 +246,7 @@ def prepare(lessons: list[str], texts: dict[str, str]) -> None:
         shutil.rmtree(SCRATCH / folder, ignore_errors=True)
     hooks.generate(site_config())
     project.copy(TREE)
-    shutil.copytree(hooks.CACHE / "generated", TREE / ".cache" / "generated")
+    shutil.copytree(CACHE / "generated", TREE / ".cache" / "generated")
     for dialect, (_, _, name, text) in DIALECTS.items():
         write(SCRATCH / dialect / name, text)
         write(SCRATCH / dialect / "pytest.ini", "[pytest]\n")  # not the project's own
@@ -376,10 +378,12 @@ def cells(cost: Cost, pages: int) -> list[str]:
 
 def main() -> None:
     """Measure all ways and print what was found."""
-    found = hooks.DOCS.glob("course/[a-z]*/index.md")
+    found = DOCS.glob("course/[a-z]*/index.md")
     texts = {path.parent.name: path.read_text("utf-8") for path in found}
     lessons = [*LESSONS, *sorted({*texts} - {*LESSONS, *UNFIT})]
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.measure.bench", description=__doc__
+    )
     some = {"type": int, "metavar": "N"}
     most = range(1, len(lessons) + 1)
     parser.set_defaults(pages=len(LESSONS), repeat=1)
@@ -397,7 +401,7 @@ def main() -> None:
         if options.suite:
             print(suite())
             return
-        say(f"preparing {SCRATCH.relative_to(hooks.ROOT)}")
+        say(f"preparing {SCRATCH.relative_to(ROOT)}")
         prepare(lessons, texts)
         ways = [name for name in WAYS if name != XDIST]
         compared = {name: "yes" if compares(name) else "no" for name in ways}

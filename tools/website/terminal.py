@@ -25,8 +25,8 @@ from rich.text import Text
 
 from nnx_by_example.course import ROOT, Lesson, config, lessons
 from tools import project
-from tools.cost import drawn
 from tools.project import HANG
+from tools.website.cost import drawn
 
 COLUMNS = 80
 LESSON = "call-vs-init"

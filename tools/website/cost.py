@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from tools import notebooks, project
+from tools import project
+from tools.sources import COSTS
+from tools.website import notebooks
 
-MEASURED = Path(__file__).parent.parent / "examples" / "cost" / "measured.json"
 # Colours that the page decides; matplotlib is given others in their place.
 NNX, LINEN = "#111111", "#222222"
 MARKERS = "os^D"
@@ -33,7 +34,7 @@ STEPS_MS = (1, 10, 100)
 RELEASED = ("flax", "jax")
 
 
-def texts(measured: Path = MEASURED) -> dict[str, str]:
+def texts(measured: Path = COSTS) -> dict[str, str]:
     """Return the tables and sentences that pages include, by name of the file."""
     found = json.loads(measured.read_text("utf-8"))
     made = {
@@ -55,7 +56,7 @@ PLOTS = {
 }
 
 
-def stale(folder: Path, measured: Path = MEASURED) -> dict[str, str]:
+def stale(folder: Path, measured: Path = COSTS) -> dict[str, str]:
     """Return the plots that a folder lacks, and the state each would be of."""
     sources = [measured, Path(__file__), notebooks.FIGURE_STYLE]
     parts = [path.read_bytes() for path in sources]
@@ -69,7 +70,7 @@ def drawn(picture: Path) -> str:
     return picture.read_text("utf-8") if picture.exists() else ""
 
 
-def draw_all(folder: Path, measured: Path = MEASURED) -> None:
+def draw_all(folder: Path, measured: Path = COSTS) -> None:
     """Draw into a folder the plots that are not drawn already."""
     found = json.loads(measured.read_text("utf-8"))
     for name, state in stale(folder, measured).items():

@@ -24,11 +24,11 @@ from PIL.ImageFont import FreeTypeFont
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import attempts, twins
+from tools.project import CACHE, DOCS
+from tools.website import attempts, twins
 
-ROOT = Path(__file__).parent.parent
-KEPT = ROOT / ".cache" / "cards"
-LOGO, STYLE = (ROOT / "docs" / "assets" / name for name in ("logo.svg", "site.css"))
+KEPT = CACHE / "cards"
+LOGO, STYLE = (DOCS / "assets" / name for name in ("logo.svg", "site.css"))
 DARK = '[data-md-color-scheme="slate"]'
 
 WIDTH, HEIGHT = SIZE = 1200, 630  # what networks ask for

@@ -20,7 +20,7 @@ from pathlib import Path
 from mkdocs.exceptions import PluginError
 from mkdocs.utils.meta import get_data
 
-from tools import project, snippets
+from tools import project, sources
 from tools.project import ROOT
 
 LIBRARIES = {"nnx": "nnx", "linen": "nn"}  # each with its name on the pages
@@ -61,7 +61,7 @@ def kept_names(kept: Path) -> dict[str, list[str]]:
     """
     found = read_names(kept)
     for state in stale(kept.parent).values():
-        command = [sys.executable, "-m", "tools.api"]
+        command = [sys.executable, "-m", "tools.website.api"]
         said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
         found = {"state": state, "names": json.loads(said.stdout)}
         project.write(kept, json.dumps(found))
@@ -103,7 +103,7 @@ def read_page(address: str, root: Path = ROOT) -> tuple[dict, set[str]]:
         # Of what a page includes, the generated part holds nothing that runs.
         folders = [str(root / folder) for folder in ("docs", "examples")]
         options = {"base_path": folders, "dedent_subsections": True}
-        shown = snippets.expanded(text, options)
+        shown = sources.expanded(text, options)
         blocks = [textwrap.dedent(code) for _, code in BLOCK.findall(shown)]
     try:
         return get_data(text)[1], names_in(blocks)

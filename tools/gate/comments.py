@@ -1,16 +1,16 @@
 """Comments in the code of a page: what one claims, an output right below it shows.
 
 Nobody runs a comment. One that says why claims nothing. One that says what happens has
-to go, unless what is printed below it says the same. `tests/axes.py` checks axes.
+to go, unless what is printed below it says the same. `tools/gate/axes.py` checks axes.
 """
 
 import ast
 import re
 from collections.abc import Iterator
 
-from tests.axes import CLAIM, comments, header_end
-from tests.pages import Block
-from tests.prose import NUMBER, numbers, shown_by
+from tools.gate.axes import CLAIM, comments, header_end
+from tools.gate.pages import Block
+from tools.gate.prose import NUMBER, numbers, shown_by
 
 # A value of code: a number, a dtype, a truth value.
 VALUE = r"\b(?:u?int\d+|b?float\d\w*|complex\d+|bool|True|False|None)\b"

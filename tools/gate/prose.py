@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jupytext
 
-from tests.pages import Block, scan, shown_path
+from tools.gate.pages import Block, scan, shown_path
 
 WORDS = ["three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 NUMBER = re.compile(

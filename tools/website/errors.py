@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from markdown.extensions.toc import slugify
 from mkdocs.utils.meta import get_data
 
-from tools.api import listed
 from tools.project import ROOT
+from tools.website.api import listed
 
 log = logging.getLogger("mkdocs.plugins.errors")  # its warnings fail a strict build
 PART = re.compile(

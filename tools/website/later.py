@@ -16,12 +16,12 @@ import sys
 import threading
 from collections.abc import Callable
 
-from tools import api, cost, notebooks, project, terminal
-from tools.project import ROOT
+from tools import project
+from tools.project import CACHE, EXAMPLES, ROOT
+from tools.website import api, cost, notebooks, terminal
 
 log = logging.getLogger("mkdocs.plugins.later")
-GENERATED, NOTEBOOKS = (ROOT / ".cache" / name for name in ("generated", "notebooks"))
-EXAMPLES = ROOT / "examples"
+GENERATED, NOTEBOOKS = CACHE / "generated", CACHE / "notebooks"
 
 # By its folder of generated files: what it lacks, how that is made, its files.
 PICTURES = {
@@ -118,7 +118,7 @@ def work(rebuild: Callable[[], None]) -> None:
 def run(name: str) -> str:
     """Make something in another process; return what it said if it has failed."""
     global running
-    command = [sys.executable, "-m", "tools.later", name]
+    command = [sys.executable, "-m", "tools.website.later", name]
     running = subprocess.Popen(
         command,
         cwd=ROOT,

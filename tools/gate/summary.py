@@ -1,8 +1,8 @@
 """Sums up runs of the suite: by part, and by kind of damage.
 
 Each run of pytest writes what it has found. Where the suite is divided over machines,
-`python -m tools.summary FILES` adds up what they wrote, as Markdown; it fails if any
-test has failed. It needs no package.
+`python -m tools.gate.summary FILES` adds up what they wrote, as Markdown; it fails if
+any test has failed. It needs no package.
 """
 
 import json
@@ -10,7 +10,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-FILE = Path(__file__).parent.parent / ".cache" / "summary.json"
+from tools.project import CACHE
+
+FILE = CACHE / "summary.json"
 COLUMNS = ("passed", "failed", "unchanged", "seconds")
 
 

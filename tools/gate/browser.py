@@ -8,6 +8,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from tools.project import HANG
+
+HANG_MS = 1000 * HANG  # as Playwright counts
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # Quiet flags: no first-run page, and no request of the browser's own.

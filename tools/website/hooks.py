@@ -4,10 +4,8 @@ Everything generated goes to `.cache/`, which is not committed; pages include it
 snippets, so that a page shows one kind of text only: Markdown.
 """
 
-import hashlib
 import itertools
 import re
-from pathlib import Path
 
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
@@ -15,27 +13,22 @@ from mkdocs.structure.files import File
 
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
-from tools import (
+from tools import project, records, sources
+from tools.project import CACHE, DOCS, EXAMPLES, ROOT
+from tools.website import (
     api,
     attempts,
     cards,
+    compatibility,
     cost,
     errors,
     glossary,
     later,
-    matrix,
     notebooks,
-    project,
-    records,
-    snippets,
     twins,
 )
 
-ROOT = Path(__file__).parent.parent
-CACHE = ROOT / ".cache"
 GENERATED = CACHE / "generated"
-DOCS = ROOT / "docs"
-EXAMPLES = ROOT / "examples"
 
 # A line of output; the name of a side in a table or on a tab.
 PRINTED = '<span class="c1 printed"><span class="prompt">#&gt;</span>'
@@ -187,7 +180,7 @@ def generate_texts(config) -> None:
         "proof.md": proof(),
         "install.md": attempts.install(repository),
         **errors.texts(config["nav"]),
-        **matrix.texts(),
+        **compatibility.texts(),
         **{f"cost/{name}": text for name, text in cost.texts().items()},
     }
     for lesson in [*lessons, template]:
@@ -243,33 +236,14 @@ def proof_of(text: str) -> str:
     return f"``` {{ .text .output .proved .no-copy }}\n{line}\n```\n\n" if line else ""
 
 
-def included(page: Path) -> list[Path]:
-    """Return the files of the project that a page includes."""
-    names = sorted(snippets.included(page.read_text("utf-8")))
-    files = [folder / name for name in names for folder in (DOCS, EXAMPLES)]
-    return [file for file in files if file.is_file()]
-
-
-def fingerprint(page: Path) -> str:
-    """Return a hash of a page, and of the code that it includes."""
-    parts = [file.read_bytes() for file in (page, *included(page))]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-def pages() -> list[Path]:
-    """Return every file whose Python is run: pages, programs, README, CONTRIBUTING."""
-    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*.py")]
-    return sorted(found)
-
-
 def last_run() -> tuple[list[dict], list[str]]:
     """Return what is known of pages that are as they ran, and names of the others."""
     known = {found["name"]: found for found in records.facts("page")}
     current, changed = [], []
-    for page in pages():
+    for page in sources.pages():
         name = page.relative_to(ROOT).as_posix()
         found = known.get(name, {})
-        if found.get("fingerprint") == fingerprint(page):
+        if found.get("fingerprint") == sources.fingerprint(page):
             current.append(found)
         else:
             changed.append(name)
@@ -312,3 +286,7 @@ def figures(known: list[dict], changed: list[str]) -> str:
             + ". The published site is built after `make test`.",
         ]
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    generate_texts(sources.site_config())

@@ -17,15 +17,13 @@ from uuid import uuid4
 
 import jupytext
 import markdown
-from mkdocs.config import load_config
-from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.utils.meta import get_data
 from pymdownx.snippets import SnippetMissingError
 from pytest_examples import CodeExample, find_examples
 
-from tools import cost, hooks, matrix, snippets
-
-ROOT = hooks.ROOT
+from tools import sources
+from tools.project import DOCS, EXAMPLES, ROOT
+from tools.sources import SNIPPETS, site_config
 
 FENCE = re.compile(r"(?P<indent> *)```(?P<kind>[a-z]*)")
 SNIPPET = re.compile(r'--8<-- "(?P<source>[^"\n]+)"')
@@ -70,25 +68,16 @@ def shown_path(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-@functools.cache
-def site_config() -> MkDocsConfig:
-    """Return the site's configuration, so that pages are parsed as the site does.
-
-    What a page says does not depend on plugins, and they take half a second to import.
-    """
-    return load_config(str(ROOT / "mkdocs.yml"), plugins=[], hooks=[])
-
-
 def all_pages() -> list[Path]:
-    """Return every file whose Python is run, as `tools/hooks.py` lists them.
+    """Return every file whose Python is run, and see that no other holds code.
 
     Raises:
       PageError: if a file stands beside them that could hold code, and is not run.
     """
-    pages = hooks.pages()
-    run = [*pages, *hooks.DOCS.glob("course/*/exercise.py")]
-    run += [*hooks.EXAMPLES.glob("cost/*.py"), cost.MEASURED, matrix.MEASURED]
-    for folder in (hooks.DOCS, hooks.EXAMPLES):
+    pages = sources.pages()
+    run = [*pages, *DOCS.glob("course/*/exercise.py")]
+    run += [*EXAMPLES.glob("cost/*.py"), sources.COSTS, sources.RELEASES]
+    for folder in (DOCS, EXAMPLES):
         for path in folder.rglob("*"):
             known = path in run or path.suffix in {".svg", ".css", ".pyc"}
             if path.is_file() and not known and path.name[0] != ".":
@@ -96,11 +85,6 @@ def all_pages() -> list[Path]:
             if path.suffix == ".py" and "```" in path.read_text("utf-8"):
                 raise PageError(f"{shown_path(path)}: holds blocks that nobody runs")
     return pages
-
-
-def sources(path: Path) -> list[Path]:
-    """Return the files that a page is made from: itself, and what it includes."""
-    return [path, *hooks.included(path)]
 
 
 def count_commands(path: Path) -> int:
@@ -115,7 +99,7 @@ def read_blocks(path: Path) -> list[Block]:
     Raises:
       PageError: if anything on the page looks like code and would not be run.
     """
-    return [dataclasses.replace(b) for b in parsed(path, hooks.fingerprint(path))]
+    return [dataclasses.replace(b) for b in parsed(path, sources.fingerprint(path))]
 
 
 @functools.lru_cache(maxsize=8)
@@ -243,8 +227,8 @@ def read_block(example: CodeExample) -> Block:
             '--8<-- "course/LESSON/exercise.py:SECTION"'
         )
     try:
-        options = site_config().mdx_configs[snippets.NAME]
-        expanded = snippets.expanded(snippet[0], options)
+        options = site_config().mdx_configs[SNIPPETS]
+        expanded = sources.expanded(snippet[0], options)
     except SnippetMissingError as error:
         raise PageError(f"{place}: {error}") from None
     source = expanded.strip("\n") + "\n"

@@ -16,7 +16,8 @@ from mkdocs.commands import build
 from mkdocs.structure.files import InclusionLevel
 from mkdocs.structure.pages import Page
 
-from tools import glossary, later, snippets
+from tools import sources
+from tools.website import glossary, later
 
 log = logging.getLogger("mkdocs.plugins.preview")
 OF_EDITORS = re.compile(r"[.#].*|.*~")  # what they keep beside a file
@@ -72,11 +73,11 @@ def times(watched: list[str]) -> dict[Path, int]:
 
 def concerned(saved: set[Path]) -> list[Page]:
     """Return the pages that are or include what was saved; none if it concerns more."""
-    bases = last["config"].mdx_configs[snippets.NAME]["base_path"]
+    bases = last["config"].mdx_configs[sources.SNIPPETS]["base_path"]
     folders = [Path(base).absolute() for base in bases]
     pages, left = [], set(saved)
     for file in last["files"].documentation_pages(inclusion=InclusionLevel.is_in_serve):
-        names = snippets.included(file.page.markdown)
+        names = sources.included(file.page.markdown)
         shown = {folder / name for name in names for folder in folders}
         shown.add(Path(file.abs_src_path))
         alone = file.src_uri.endswith(".md") and file.src_uri != glossary.PAGE

@@ -20,8 +20,10 @@ from statistics import median
 
 from playwright.sync_api import Error, Page, sync_playwright
 
-from tools import bench, browser, project
-from tools.cost import table
+from tools import project
+from tools.gate import browser
+from tools.measure import bench
+from tools.website.cost import table
 
 SIZES = (40, 60)
 OURS, PLAIN = "mkdocs.yml", "plain.yml"

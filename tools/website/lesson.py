@@ -4,7 +4,9 @@ import re
 import sys
 from pathlib import Path
 
-COURSE = Path(__file__).parent.parent / "docs" / "course"
+from tools.project import DOCS
+
+COURSE = DOCS / "course"
 
 
 def create(name: str, course: Path = COURSE) -> Path:

@@ -24,17 +24,20 @@ from pathlib import Path
 import grimp
 import pytest
 
-from tests.order import part_of
-from tools import browser, project, records, summary
+from tools import project, records
+from tools.gate import browser, summary
+from tools.gate.order import part_of
 from tools.project import ROOT
 
 OUR = ("tests", "tools", "nnx_by_example")
 # Whatever is tested, it is tested with these.
-COMMON = ("pyproject.toml", "requirements.lock", "tests/conftest.py", "tests/memory.py")
+COMMON = ("pyproject.toml", "requirements.lock", "tests/conftest.py")
+COMMON += ("tools/gate/memory.py",)
 SETTINGS = ("JAX_", "XLA_", "NNX_", "FLAX_", "PJRT_", "TF_")
 # All that a built page is made from.
-SITE = ("docs/**", "examples/**", "overrides/**", "tools/**", "mkdocs.yml", "*.md")
-SITE += ("nnx_by_example/**",)
+SITE = ("docs/**", "examples/**", "overrides/**", "nnx_by_example/**", "mkdocs.yml")
+SITE += ("*.md", "tools/website/**")
+SITE += tuple(f"tools/{path.name}" for path in ROOT.glob("tools/*.py"))
 PAGE = "tests/test_pages.py::test_page["
 
 BEFORE = pytest.StashKey[dict]()
@@ -83,8 +86,17 @@ def environment() -> str:
 
 @functools.cache
 def modules() -> grimp.ImportGraph:
-    """Return which module of the project imports which."""
-    return grimp.build_graph(*OUR, cache_dir=None)
+    """Return which module of the project imports which.
+
+    What `tests/conftest.py` makes of the site counts for none but those tests that name
+    `SITE`. Others need the texts that pages include, which hold no Python, and so
+    change no page: `tests/test_tools.py` sees to it.
+    """
+    graph = grimp.build_graph(*OUR, cache_dir=None)
+    for name in graph.find_modules_directly_imported_by("tests.conftest"):
+        if name.startswith("tools.website"):
+            graph.remove_import(importer="tests.conftest", imported=name)
+    return graph
 
 
 @functools.cache

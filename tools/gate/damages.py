@@ -13,11 +13,11 @@ import tokenize
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.axes import CLAIM, comments
-from tests.comments import code_of
-from tests.pages import read_blocks
-from tests.prose import numbers, sections
-from tests.run_page import output_lines
+from tools.gate.axes import CLAIM, comments
+from tools.gate.comments import code_of
+from tools.gate.pages import read_blocks
+from tools.gate.prose import numbers, sections
+from tools.gate.run_page import output_lines
 
 # Code that a reader sees and nobody would run; the second line holds it.
 UNSEEN = {
@@ -284,7 +284,7 @@ UNSOUND = {
         "DeprecationWarning",
     ),
     "stderr": ('import sys\n\n_ = sys.stderr.write("a\\n")\n', "stderr"),
-    "the project": ("from tests.pages import ROOT\n", "No module named 'tests'"),
+    "the project": ("from tools.gate.pages import ROOT\n", "No module named 'tools'"),
     "a logger": ('import logging\n\nlogging.warning("a")\n', "stderr"),
     "never awaited": (
         "async def f():\n    return 1\n\n\nc = f()\n",

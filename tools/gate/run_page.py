@@ -20,9 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from tests.axes import UNSEEN
-from tests.comments import claims
-from tests.pages import (
+from tools.gate.axes import UNSEEN
+from tools.gate.comments import claims
+from tools.gate.pages import (
     ROOT,
     Block,
     PageError,
@@ -30,10 +30,10 @@ from tests.pages import (
     read_blocks,
     shown_path,
 )
-from tests.process import Server, in_process
-from tests.prose import unproven
-from tests.script import IDLE, Execution, run_script, run_shared
-from tools.hooks import fingerprint
+from tools.gate.process import Server, in_process
+from tools.gate.prose import unproven
+from tools.gate.script import IDLE, Execution, run_script, run_shared
+from tools.sources import fingerprint
 
 VERSIONS = {name: version(name) for name in ("jax", "flax", "pytest-examples")}
 VERSIONS["python"] = ".".join(map(str, sys.version_info[:3]))
@@ -117,7 +117,7 @@ def same_program(block: Block, text: str, line: int) -> None:
 
 
 def execute_alone(script: str) -> Execution:
-    """Return what `tests.script.run_script` says of a script in a process of its own.
+    """Return what `run_script` says of a script in a process of its own.
 
     A process that ends without an answer, or not in time, is an error like others.
     """

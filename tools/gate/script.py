@@ -23,8 +23,8 @@ from pytest_examples import CodeExample
 from pytest_examples.config import ExamplesConfig
 from pytest_examples.run_code import run_code
 
-from tests.axes import Axes, header_end
-from tests.world import World, runs_alone
+from tools.gate.axes import Axes, header_end
+from tools.gate.world import World, runs_alone
 
 LINE = sys.monitoring.events.LINE
 START, RETURN = sys.monitoring.events.PY_START, sys.monitoring.events.PY_RETURN
