@@ -29,6 +29,7 @@ from tools.project import HANG
 from tools.website.cost import drawn
 
 COLUMNS = 80
+IMPORT = "from nnx_by_example import check"
 LESSON = "call-vs-init"
 ATTEMPT = f"attempts/{LESSON}.py"
 
@@ -67,6 +68,12 @@ class Scene:
     whole: bool = False
     """Whether it shows other lessons too: the map, how many there are, the next one."""
 
+    @property
+    def prompt(self) -> str:
+        """Return what is typed, as a terminal or a session of Python shows it."""
+        of_python = f">>> {IMPORT}\n>>> {self.command}"
+        return of_python if self.command.startswith("check") else f"$ {self.command}"
+
 
 RIGHT = ("", "")
 SCENES = [
@@ -94,6 +101,12 @@ SCENES = [
         f"nbe check {LESSON}",
         "Right numbers from one call: the idea is missing.",
         ("model(x), model(x)\n", "[model(x)] * 2\n"),
+    ),
+    Scene(
+        "session",
+        f'check("{LESSON}", call_vs_init_forward)',
+        "In a session of Python: the same verdict on a function.",
+        (" * scale", ""),
     ),
     Scene("hint", f"nbe hint {LESSON}", "The first of three hints."),
     Scene(
@@ -129,7 +142,7 @@ def draw_all(folder: Path) -> None:
         name = f"{scene.name}.svg"
         with tempfile.TemporaryDirectory() as work:
             shown = run(scene, the_lesson(), Path(work))
-        text = draw(f"$ {scene.command}", shown, scene.label, scene.name)
+        text = draw(scene.prompt, shown, scene.label, scene.name)
         project.write(folder / name, text.replace("STATE", states[name], 1))
 
     first = next((scene for scene in changed if scene.change), changed[0])
@@ -158,8 +171,11 @@ def fingerprint(scene: Scene) -> str:
 
 def run(scene: Scene, lesson: Lesson, work: Path) -> str:
     """Return what the command of a scene writes, with its colours."""
-    save(scene.change, lesson, work)
+    answer = save(scene.change, lesson, work)
     command = [sys.executable, "-m", "nnx_by_example", *scene.command.split()[1:]]
+    if IMPORT in scene.prompt:
+        program = f"{answer}\n\n{IMPORT}\n\nprint({scene.command})\n"
+        command = [sys.executable, "-c", program]
     environment = {
         "FORCE_COLOR": "1",
         "TERM": "xterm",
@@ -208,20 +224,22 @@ def read_until(end: str, process: subprocess.Popen) -> str:
     raise RuntimeError(f"it ended without {end!r}:\n{text}")
 
 
-def save(change: tuple[str, str] | None, lesson: Lesson, work: Path) -> None:
-    """Save the solution as an attempt, with one piece of it replaced.
+def save(change: tuple[str, str] | None, lesson: Lesson, work: Path) -> str:
+    """Save the solution as an attempt, with one piece of it replaced; return it.
 
     Raises:
       ValueError: if the solution has no such piece: the answer would be right.
     """
     if change is None:
-        return
+        return ""
     solution = lesson.section("solution")
     if change[0] not in solution:
         raise ValueError(f"the solution of {lesson.name} has no {change[0]!r}")
     file = work / ATTEMPT
     file.parent.mkdir(exist_ok=True)
-    file.write_text(solution.replace(*change) if change[0] else solution, "utf-8")
+    answer = solution.replace(*change) if change[0] else solution
+    file.write_text(answer, "utf-8")
+    return answer
 
 
 def draw(prompt: str, shown: str, label: str, name: str) -> str:
