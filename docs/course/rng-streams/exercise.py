@@ -69,8 +69,7 @@ def idea(seen):
             calls={nnx.RngStream.__call__: lambda call: other(call.proceed())},
         )
         usual, changed = normals(keys), normals([other(key) for key in keys])
-    taken = len(run.calls_of(nnx.RngStream))
-    first, second = run.answer
+    (first, second), taken = run.answer, len(run.calls_of(nnx.RngStream))
     if not taken:
         return "no key comes from a stream: call rngs.params() for each"
     if seen.close(second, changed) and not seen.close(first, changed):
