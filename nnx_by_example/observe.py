@@ -185,8 +185,8 @@ class Seen:
           built: by class of Module or Variable, what to do with each new object: it is
             called with it.
           calls: by class of module (of NNX or Linen), or by method such as
-            `nnx.Optimizer.update`, what to do in place of a call: it is called with the
-            `Call` and returns the output.
+            `nnx.Optimizer.update` or `nnx.RngStream.__call__`, what to do in place of a
+            call: it is called with the `Call` and returns the output.
           watch: functions whose calls are recorded, such as `nnx.merge`. Those that a
             library makes itself do not count.
           eager: whether compiled functions run as Python, each time.
@@ -285,19 +285,16 @@ class Observer:
         @functools.wraps(method)
         def recorded(module, *args, **kwargs):
             bound = method.__get__(module, cls)
-            hook = self.hook(module, name)
+            hook = self.methods.get(method) or self.hook(module, name)
             return self.record(module, name, args, kwargs, bound, hook)
 
         recorded.observed = True
         stack.enter_context(patch.object(cls, name, recorded))
 
     def hook(self, module: object, name: str) -> Callable | None:
-        """Return what is to happen in place of a call, or None."""
-        if name == "__call__":
-            found = [h for kind, h in self.hooks.items() if isinstance(module, kind)]
-        else:
-            found = [h for m, h in self.methods.items() if m.__name__ == name]
-        return found[0] if found else None
+        """Return what is to happen in place of a call of a module, or None."""
+        found = [h for kind, h in self.hooks.items() if isinstance(module, kind)]
+        return found[0] if found and name == "__call__" else None
 
     def intercept(self, method: Callable, args, kwargs, context) -> object:
         """Record a call of a module of Linen, as `nn.intercept_methods` asks."""
