@@ -17,6 +17,8 @@ from tools.gate.process import in_process
 from tools.project import ROOT
 from tools.website import attempts
 
+# What stands between underscores and may be used.
+PUBLIC = {"", "name", "init", "call", "setattr", "setup"}
 pytestmark = reads("mkdocs.yml", of=lambda run: run.folder.glob("*.*"))
 LESSONS = [
     Lesson(path.parent.name, 1, "", path.parent)
@@ -52,22 +54,35 @@ def included(lesson: Lesson) -> dict[str, str]:
 
 def faults(check: str) -> list[str]:
     """Return why a section `check` is not one that a reader can read and paste."""
-    tree, found = ast.parse(check), []
-    if [type(node) for node in tree.body] != [ast.FunctionDef]:
+    found = looks_inside(check)
+    if [type(node) for node in ast.parse(check).body] != [ast.FunctionDef]:
         found.append("it is not one function, with nothing outside")
     lines = [line.strip() for line in check.splitlines()]
     if (size := sum(bool(line) and line[0] != "#" for line in lines)) > 20:
         found.append(f"it has {size} lines of code")
-    for node in ast.walk(tree):
-        name = getattr(node, "attr", getattr(node, "id", getattr(node, "name", "")))
-        private = name.startswith("_") and name not in ("_", "__name__")
+    return found
+
+
+def looks_inside(source: str) -> list[str]:
+    """Return what code uses that only the observer may: private names, frames, patches.
+
+    Methods that a class defines, and their calls on `super()`, are no such names.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        name = (
+            getattr(node, "attr", getattr(node, "id", getattr(node, "name", None)))
+            or ""
+        )
+        private = name.startswith("_") and name.strip("_") not in PUBLIC
         if private or name in ("patch", "sys", "inspect", "traceback"):
             found.append(f"it uses {name}")
     return found
 
 
-def test_the_check_is_one_short_function(lesson):
+def test_the_check_is_one_short_function_and_only_the_observer_looks_inside(lesson):
     assert faults(lesson[0].section("check")) == []
+    assert looks_inside(lesson[0].exercise.read_text("utf-8")) == []
 
 
 def test_a_check_of_another_form_is_seen():
@@ -112,10 +127,10 @@ def test_every_mistake_is_refused_with_its_own_message(lesson):
     assert not wrong, "\n".join(wrong)
 
 
-def test_there_are_enough_attempts_to_judge(lesson):
+def test_there_are_enough_attempts_to_judge_and_not_too_many(lesson):
     chosen, found = lesson
     mistakes, also_right = (1, 1) if chosen.name == "_template" else (8, 3)
-    assert len(found["mistakes"]) >= mistakes
+    assert mistakes <= len(found["mistakes"]) <= 20
     assert len(found["also_right"]) >= also_right
 
 
