@@ -538,7 +538,9 @@ def test_no_process_of_an_attempt_stays_behind(tmp_path, warm):
         "import os\nimport time\n\nif os.fork() == 0:\n"
         f"    open({str(noted)!r}, 'w').write(str(os.getpid()))\n"
         "    time.sleep(10**6)\n"  # never ends by itself
-        f"while not os.path.exists({str(noted)!r}):\n    time.sleep(0.01)\n"
+        f"name = {str(noted)!r}\n"
+        "while not (os.path.exists(name) and os.path.getsize(name)):\n"
+        "    time.sleep(0.01)\n"
     )
     warm(judged, file)
     # A signal is on its way when the kill returns.
