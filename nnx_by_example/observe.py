@@ -397,9 +397,13 @@ def state_of(module: object) -> State:
     if not isinstance(module, nnx.Pytree):
         return {}
     parts = nnx.iter_graph(module, graph=True)
-    return {
-        p: (type(v), v.get_value()) for p, v in parts if isinstance(v, nnx.Variable)
-    }
+    return {p: (type(v), frozen(v)) for p, v in parts if isinstance(v, nnx.Variable)}
+
+
+def frozen(variable: nnx.Variable) -> object:
+    """Return the value of a Variable, which no later write changes."""
+    value = variable.get_value()
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def is_abstract(leaf: object) -> bool:
