@@ -174,7 +174,7 @@ class Seen:
         inputs: tuple | None = None,
         built: Mapping[type, Callable] | None = None,
         calls: Mapping[type | Callable, Callable] | None = None,
-        watch: Iterable[Callable] = (),
+        watch: Iterable[Callable] | Mapping[Callable, Callable] = (),
         eager: bool = True,
     ) -> Run:
         """Return what the function does in one more run, in which things may differ.
@@ -188,7 +188,8 @@ class Seen:
             `nnx.Optimizer.update` or `nnx.RngStream.__call__`, what to do in place of a
             call: it is called with the `Call` and returns the output.
           watch: functions whose calls are recorded, such as `nnx.merge`. Those that a
-            library makes itself do not count.
+            library makes itself do not count. If it is a mapping, to what to do when
+            one returns: it is called with the `Call`, and may alter the output.
           eager: whether compiled functions run as Python, each time.
 
         Raises:
@@ -322,13 +323,14 @@ class Observer:
 
 
 @contextlib.contextmanager
-def watched(run: Run, functions: Iterable[Callable]):
+def watched(run: Run, functions: Iterable[Callable] | Mapping[Callable, Callable]):
     """Record calls of functions, for the time of a `with` block, by `sys.monitoring`.
 
     Args:
       run: what to fill in.
-      functions: what to watch.
+      functions: what to watch, and what to do when one returns, if that is given.
     """
+    hooks = functions if isinstance(functions, Mapping) else {}
     codes, begun = {inspect.unwrap(f).__code__: f for f in functions}, []
     if not codes:
         yield
@@ -348,7 +350,10 @@ def watched(run: Run, functions: Iterable[Callable]):
 
     def end(code, _, output):
         if begun:
-            begun.pop().output = output
+            call = begun.pop()
+            call.output = output
+            if codes[code] in hooks and any(call is one for one in run.calls):
+                hooks[codes[code]](call)
 
     monitoring.use_tool_id(tool, "nnx_by_example")
     try:

@@ -32,99 +32,79 @@ def eager_params(seed, x, features):
 
 
 # --8<-- [start:check]
-from unittest.mock import patch
-
-INPUTS = [  # seed, x, features
-    (0.0, jnp.array([1.0, 2.0, 3.0, 4.0]), 3.0),
-    (7.0, jnp.array([[0.5, -1.5, 2.0], [1.0, 0.0, -0.25]]), 2.0),
-]
-ADDED = 1000  # parameters that the first call of a watched layer adds
-
-
-def watch(candidate, seed, x, features):
-    """Return both counts, the kernels of the layers built, and the layers called.
-
-    Here each layer has a bias of another size. Its first call adds parameters, and
-    other state. Right counts follow; copies and formulas do not.
-    """
-    kernels, called, construct = [], [], nnx.Linear.__init__
-
-    def build(layer, *args, **kwargs):
-        construct(layer, *args, **kwargs)
-        kernels.append(layer.kernel[...])
-        layer.bias.set_value(jnp.zeros((10 * len(kernels), 1, layer.out_features)))
-        cls = type(layer)  # a subclass of nnx.Linear may have a call of its own
-        layer.__class__ = type(cls)(cls.__name__, (cls,), {"__call__": call})
-
-    def call(layer, inputs):
-        called.append(layer)
-        if layer.bias.size < ADDED:
-            layer.bias.set_value(jnp.zeros(layer.bias.size + ADDED))
-            layer.statistics = nnx.Variable(jnp.zeros(5))
-        return inputs @ layer.kernel
-
-    watched = patch.object(nnx.Linear, "__init__", build)
-    with jax.disable_jit(), watched:  # a jitted call could change only a copy
-        before, after = map(int, candidate(seed, x, features))
-    return before, after, kernels, called
-
-
-def missing_idea(candidate, seed, x, features):
-    """Return what is wrong with the way to the right numbers, or None."""
-    try:
-        before, after, kernels, called = watch(candidate, seed, x, features)
-        if not kernels:
-            return "the function builds no nnx.Linear"
-        if not called:
-            return "the model is never called"
-        if after - before != ADDED:
-            return (
-                f"if the call adds {ADDED} parameters, you count {before} and {after}"
-                "\n  next:     Count one model's nnx.Params, before and after its call."
-            )
-        _, _, others, _ = watch(candidate, seed + 1, x, features)
-        if all(map(jnp.array_equal, kernels, others)):
-            return "two seeds give the same kernel"
-    except Exception:  # the candidate does not work with such a layer
-        return None
-
-
-def check(candidate, inputs=INPUTS):
-    """Return "passed", or the first thing that is wrong with `candidate`."""
-    for seed, x, features in inputs:
-        answer = candidate(seed, x, features)
-        count = x.shape[-1] * int(features) + int(features)
-        if answer is None:
-            return "got None: the body, or its return, is still to be written"
+def check(candidate, *more):
+    """Return "passed", or what was expected and what came."""
+    page = (0.0, jnp.array([1.0, 2, 3, 4]), 3.0), (7.0, jnp.array([[0.5, -1.5]]), 2.0)
+    for seed, x, features in [*page, *more]:
+        answer, outputs = candidate(seed, x, features), int(features)
+        count = x.shape[-1] * outputs + outputs  # kernel and bias
+        if (shape := getattr(answer, "shape", type(answer).__name__)) != (2,):
+            expected = f"an array of shape (2,), not {shape}"
+        elif answer.tolist() != [count, count]:
+            expected = f"[{count} {count}], because a call adds no parameters"
+        else:
+            continue
         call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
-        shape = getattr(answer, "shape", type(answer).__name__)
-        if shape != (2,):
-            return (
-                f"{call}\n  expected: an array of shape (2,), not {shape}"
-                f"\n  got:      {answer}"
-                "\n  next:     Return `jnp.array([before, after])`: two whole numbers."
-            )
-        if answer.tolist() != [count, count]:
-            return f"{call}\n  expected: [{count} {count}]\n  got:      {answer}"
-    if missing := missing_idea(candidate, *inputs[-1]):
-        return f"numbers right, idea missing: {missing}"
+        return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-from functools import partial
+from contextlib import suppress
 
 import flax.linen as nn
 import numpy as np
 
-# An input that only `nbe` tries: it catches mistakes that the page's own let through.
+from nnx_by_example.observe import Finding, values
+
+# An input that only `nbe` tries: it catches a mistake that the page's own let through.
 HIDDEN = [(3.0, jnp.array([[0.25], [-1.5], [2.0]]), 5.0)]
 
 
-def model_for(seed, x, features):
-    return nnx.Linear(x.shape[-1], int(features), rngs=nnx.Rngs(int(seed)))
+def idea(seen):
+    """Return what right numbers lack: one model, counted before and after its call."""
+    (seed, x, features), kernels = seen.inputs, []
+
+    def widen(layer):  # each layer to another width
+        kernels.append(layer.kernel[...])
+        width = layer.kernel.shape[1] + 100 * len(kernels)
+        layer.kernel.set_value(np.zeros((x.size, width)))
+        layer.bias.set_value(np.zeros(width))
+
+    def grow(call):
+        output = call.proceed()
+        widen(call.module)
+        return output
+
+    def measure(layer):
+        layer.statistics = nnx.BatchStat(np.zeros(5))
+
+    when = "the layer is wider"
+    runs = {when: seen.run(when, built={nnx.Linear: widen})}
+    if not runs[when].built_of(nnx.Linear):
+        return "the function builds no nnx.Linear"
+    if not runs[when].calls_of(nnx.Linear):
+        return "the model is never called"
+    with suppress(Finding):  # it refuses two unequal counts itself
+        run = seen.run(calls={nnx.Linear: grow}, inputs=(seed + 1, x, features))
+        if jnp.array_equal(kernels[0], kernels[-1]):
+            return "two seeds give the same kernel"
+        runs["the call adds parameters"] = run
+    with suppress(Finding):  # it splits by `nnx.Param`, which refuses another type
+        run = seen.run(built={nnx.Linear: measure})
+        runs["5 numbers lie in an nnx.BatchStat, which is no nnx.Param"] = run
+    for when, run in runs.items():
+        call = run.calls_of(nnx.Linear)[0]
+        states = [values(state, nnx.Param) for state in (call.before, call.after)]
+        right = [sum(value.size for value in state.values()) for state in states]
+        if not seen.close(run.answer, right):
+            return f"when {when}, count {right}, not {np.asarray(run.answer).tolist()}"
+
+
+def model_for(seed, x, features, cls=nnx.Linear):
+    return cls(x.shape[-1], int(features), rngs=nnx.Rngs(int(seed)))
 
 
 def elements(tree):
@@ -135,60 +115,33 @@ def count(model):
     return elements(nnx.state(model, nnx.Param))
 
 
-def around_call(model, x, counted=count):
-    """Return what `counted` says of a model before and after a call."""
-    before = counted(model)
-    model(x)
-    return jnp.array([before, counted(model)])
+def attempt(name, layer=nnx.Linear, counted=count):
+    """Return the attempt of a learner who makes the model so, and counts it so."""
 
+    def around_call(*inputs):
+        model = model_for(*inputs, layer)
+        before = counted(model)
+        model(inputs[1])
+        return jnp.array([before, counted(model)])
 
-# Each wrong answer with what its author should hear. `check` refuses all of them. `nbe`
-# tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
-
-
-def without_rngs(seed, x, features):
-    return around_call(nnx.Linear(x.shape[-1], int(features)), x)
-
-
-def seed_for_rngs(seed, x, features):
-    return around_call(nnx.Linear(x.shape[-1], int(features), rngs=int(seed)), x)
-
-
-def rngs_by_position(seed, x, features):
-    return nnx.Linear(x.shape[-1], int(features), nnx.Rngs(int(seed)))
+    around_call.__name__ = name
+    return around_call
 
 
 def seed_not_cast(seed, x, features):
-    return around_call(nnx.Linear(x.shape[-1], int(features), rngs=nnx.Rngs(seed)), x)
-
-
-def features_not_cast(seed, x, features):
-    return around_call(nnx.Linear(x.shape[-1], features, rngs=nnx.Rngs(int(seed))), x)
-
-
-def without_in_features(seed, x, features):
-    return around_call(nnx.Linear(int(features), rngs=nnx.Rngs(int(seed))), x)
+    return nnx.Linear(x.shape[-1], int(features), rngs=nnx.Rngs(seed))
 
 
 def first_axis(seed, x, features):
-    return around_call(
-        nnx.Linear(x.shape[0], int(features), rngs=nnx.Rngs(int(seed))), x
-    )
-
-
-def sizes_swapped(seed, x, features):
-    sizes = int(features), x.shape[-1]
-    return around_call(nnx.Linear(*sizes, rngs=nnx.Rngs(int(seed))), x)
+    return model_for(seed, x.T, features)(x)
 
 
 def squeezed(seed, x, features):
     return eager_params(seed, jnp.squeeze(x), features)
 
 
-def init_first(seed, x, features):
-    model = model_for(seed, x, features)
-    params = model.init(jax.random.key(int(seed)), x)
-    return jnp.array([elements(params), elements(params)])
+def seed_zero(seed, x, features):
+    return eager_params(0, x, features)
 
 
 def lazy_linen(seed, x, features):
@@ -196,36 +149,16 @@ def lazy_linen(seed, x, features):
     return jnp.array([0, elements(params)])
 
 
-def kernel_only(seed, x, features):
-    model = model_for(seed, x, features)
-    return around_call(model, x, lambda model: model.kernel.size)
-
-
-def arrays_counted(seed, x, features):
-    model = model_for(seed, x, features)
-    return around_call(
-        model, x, lambda model: len(jax.tree.leaves(nnx.state(model, nnx.Param)))
-    )
-
-
-def numbers_of_the_page(seed, x, features):
-    return jnp.array([15, 15] if x.ndim == 1 else [8, 8])
-
-
 def formula(seed, x, features):
-    size = x.shape[-1] * int(features) + int(features)
-    return jnp.array([size, size])
+    return jnp.full(2, (x.shape[-1] + 1) * int(features))
 
 
-def formula_beside_the_model(seed, x, features):
+def formula_with_assert(seed, x, features):
     model = model_for(seed, x, features)
     model(x)
+    assert model.bias.shape == (int(features),)
+    assert count(model) == formula(seed, x, features)[0]
     return formula(seed, x, features)
-
-
-def output_counted(seed, x, features):
-    model = model_for(seed, x, features)
-    return jnp.array([count(model), model(x).size])
 
 
 def two_models(seed, x, features):
@@ -236,13 +169,13 @@ def two_models(seed, x, features):
 
 def copied(seed, x, features):
     model = model_for(seed, x, features)
-    before = count(model)
-    model(x)
+    before, _ = count(model), model(x)
     return jnp.array([before, before])
 
 
 def never_called(seed, x, features):
     model = model_for(seed, x, features)
+    assert model.bias.shape == (int(features),)
     return jnp.array([count(model), count(model)])
 
 
@@ -252,83 +185,35 @@ def counted_after(seed, x, features):
     return jnp.array([count(model), count(model)])
 
 
-def all_state(seed, x, features):
-    return around_call(model_for(seed, x, features), x, elements)
-
-
-def seed_zero(seed, x, features):
-    return eager_params(0, x, features)
-
-
+# Each wrong answer with what its author should hear. Check or idea refuses all of them;
+# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
-    without_rngs: "The constructor draws the kernel: give it `rngs=nnx.Rngs(...)`.",
-    seed_for_rngs: "`rngs` hands out keys: pass `nnx.Rngs(int(seed))`, not the seed.",
-    rngs_by_position: "`rngs` goes by name: write `rngs=nnx.Rngs(int(seed))`.",
+    attempt("without_rngs", lambda *sizes, rngs: nnx.Linear(*sizes)): (
+        "The constructor draws the kernel: give it `rngs=nnx.Rngs(...)`."
+    ),
+    attempt("without_in_features", lambda _, size, rngs: nnx.Linear(size, rngs=rngs)): (
+        "A size is missing: pass `x.shape[-1]` and `int(features)`."
+    ),
+    attempt("all_state", counted=elements): (
+        "Count parameters alone: give `nnx.state` the filter `nnx.Param`."
+    ),
     seed_not_cast: "`nnx.Rngs` wants an integer: cast the seed with `int`.",
-    features_not_cast: "A shape wants integers: cast `features` with `int`.",
-    without_in_features: "A size is missing: pass `x.shape[-1]` and `int(features)`.",
     first_axis: "The first axis may be the batch: the input size is `x.shape[-1]`.",
-    sizes_swapped: "The sizes are swapped: inputs first, then outputs.",
     squeezed: "An axis of `x` is lost: use `x` as it is, with `x.shape[-1]` inputs.",
-    init_first: "An NNX module has no `init`: it has its parameters already.",
+    seed_zero: "The kernel ignores the seed: draw it with `nnx.Rngs(int(seed))`.",
     lazy_linen: "The model is empty before its call, as in Linen: build `nnx.Linear`.",
-    kernel_only: "The bias is missing: the layer has one, and its elements count.",
-    arrays_counted: "You count two arrays: add up their sizes.",
-    numbers_of_the_page: "These are the numbers of the page: count your own model's.",
     formula: "Build an `nnx.Linear` in the function, and count what it holds.",
-    formula_beside_the_model: "Read the counts from the model, not from a formula.",
-    output_counted: "The second number counts the output: count the model again.",
+    formula_with_assert: "Read the counts from the model, not from a formula.",
     two_models: "The counts are of two models: build one, and count it twice.",
     copied: "The second count does not see the call: count the called model again.",
     never_called: "Call the model on `x` between the two counts.",
     counted_after: "Take the first count before the model has been called.",
-    all_state: "Count parameters alone: give `nnx.state` the filter `nnx.Param`.",
-    seed_zero: "The kernel ignores the seed: draw it with `nnx.Rngs(int(seed))`.",
 }
-
-
-# Right answers in other styles.
-
-
-class Wrapped(nnx.Module):
-    def __init__(self, *sizes, rngs):
-        self.linear = nnx.Linear(*sizes, rngs=rngs)
-
-    def __call__(self, x):
-        return self.linear(x)
 
 
 class OwnCall(nnx.Linear):
     def __call__(self, x):
         return x @ self.kernel + self.bias
-
-
-def in_a_module(seed, x, features):
-    model = Wrapped(x.shape[-1], int(features), rngs=nnx.Rngs(int(seed)))
-    return around_call(model, x)
-
-
-def in_a_subclass(seed, x, features):
-    model = OwnCall(x.shape[-1], int(features), rngs=nnx.Rngs(int(seed)))
-    return around_call(model, x)
-
-
-def in_a_sequence(seed, x, features):
-    return around_call(nnx.Sequential(model_for(seed, x, features)), x)
-
-
-def by_names(seed, x, features):
-    layer = partial(nnx.Linear, rngs=nnx.Rngs(params=int(seed)))
-    model = layer(in_features=x.shape[-1], out_features=int(features))
-    return around_call(model, x, lambda m: float(m.kernel.size + m.bias[...].size))
-
-
-def in_a_loop(seed, x, features):
-    model, counts = model_for(seed, x, features), []
-    for _ in range(2):
-        counts.append(sum(map(jnp.size, jax.tree.leaves(nnx.state(model, nnx.Param)))))
-        model(x)
-    return np.asarray(counts)
 
 
 def compiled(seed, x, features):
@@ -339,18 +224,17 @@ def compiled(seed, x, features):
 
 
 def split_and_merged(seed, x, features):
-    graphdef, params = nnx.split(model_for(seed, x, features), nnx.Param)[:2]
+    graphdef, params = nnx.split(model_for(seed, x, features), nnx.Param)
     before = elements(params)
     nnx.merge(graphdef, params)(x)
+    if elements(params) != before:
+        raise ValueError("the call has added parameters")
     return jnp.array([before, elements(params)])
 
 
 ALSO_RIGHT = [
-    in_a_module,
-    in_a_subclass,
-    in_a_sequence,
-    by_names,
-    in_a_loop,
+    attempt("in_a_subclass", OwnCall),
+    attempt("by_names", counted=lambda model: model.kernel.size + model.bias[...].size),
     compiled,
     split_and_merged,
 ]
