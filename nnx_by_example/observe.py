@@ -408,8 +408,8 @@ def is_abstract(leaf: object) -> bool:
         return False
     try:
         bool(leaf.size and (leaf == leaf).any())
-    except jax.errors.ConcretizationTypeError:
-        return True
+    except (jax.errors.ConcretizationTypeError, jax.errors.UnexpectedTracerError):
+        return True  # the latter if that function has been compiled by now
     return False
 
 
