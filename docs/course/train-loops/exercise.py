@@ -220,6 +220,14 @@ def optimizer_closed_over(*inputs):
     return step(model, *inputs[1:3])
 
 
+donating_step = jax.jit(split_step, donate_argnums=1)
+
+
+def donated_state_read_again(*inputs):
+    graphdef, state = nnx.split(pair(*inputs))
+    return [donating_step(graphdef, state, *inputs[1:3]) for _ in range(2)]
+
+
 def one_model_for_all(seed, x, y, steps):
     return formula(seed, x, y, 3 * int(steps)).reshape(3, -1)
 
@@ -268,6 +276,7 @@ MISTAKES = {
         "Row 2 starts from Linen's own weights: use those of the NNX model."
     ),
     optimizer_closed_over: "Pass the optimizer to the compiled step, as an argument.",
+    donated_state_read_again: "A donated state is gone: use the one that came back.",
     one_model_for_all: "A loop goes on where another ended: build a model for each.",
     losses_after_the_update: "Record each loss before its update, not after it.",
     four_steps_at_most: "Make `int(steps)` updates, however many that are.",
@@ -290,7 +299,7 @@ def cached_partial(*inputs):
 
 def donated_state(*inputs):
     graphdef, state = nnx.split(pair(*inputs))
-    step = jax.jit(functools.partial(split_step, graphdef), donate_argnums=0)
+    step = functools.partial(donating_step, graphdef)
     return row_of(step, state, inputs=inputs)
 
 
