@@ -33,6 +33,7 @@ import functools
 import gc
 import inspect
 import io
+import itertools
 import linecache
 import sys
 import traceback
@@ -342,18 +343,20 @@ def watched(run: Run, functions: Iterable[Callable] | Mapping[Callable, Callable
     def start(code, _):
         frame, function = inspect.currentframe().f_back, codes[code]
         given = {**frame.f_locals}
-        caller = (frame.f_back.f_globals.get("__name__") or "").partition(".")[0]
         call = Call(None, function.__name__, (), given, callers(), has_no_numbers(), 0)
-        if caller not in ("flax", "jax"):
+        if not called_by(frame, "flax"):
             run.calls.append(call)
-        begun.append(call)
+        begun.append((frame, call))
 
     def end(code, _, output):
-        if begun:
-            call = begun.pop()
-            call.output = output
-            if codes[code] in hooks and any(call is one for one in run.calls):
-                hooks[codes[code]](call)
+        frame = inspect.currentframe().f_back
+        while begun:  # of one that raises there is no end
+            began, call = begun.pop()
+            if began is frame:
+                call.output = output
+                if codes[code] in hooks and any(call is one for one in run.calls):
+                    hooks[codes[code]](call)
+                return
 
     monitoring.use_tool_id(tool, "nnx_by_example")
     try:
@@ -420,6 +423,15 @@ def subclasses(cls: type) -> list[type]:
     return [*direct, *(below for one in direct for below in subclasses(one))]
 
 
+def called_by(frame: types.FrameType, package: str) -> bool:
+    """Return whether a package calls a function, maybe through what JAX wraps it in."""
+    names = (
+        one.f_globals.get("__name__") or "" for one, _ in traceback.walk_stack(frame)
+    )
+    packages = (name.partition(".")[0] for name in itertools.islice(names, 1, None))
+    return next((name for name in packages if name != "jax"), "") == package
+
+
 def callers() -> frozenset[str]:
     """Return the modules of Python whose functions are under way."""
     frames = traceback.walk_stack(None)
@@ -432,7 +444,9 @@ def state_of(module: object) -> State:
     if isinstance(module, nnx.Pytree):
         for path, part in nnx.iter_graph(module, graph=True):
             if isinstance(part, nnx.Variable):
-                found[path] = type(part), part.get_value()
+                value = part.get_value()  # NumPy's arrays are written in place
+                value = value.copy() if isinstance(value, np.ndarray) else value
+                found[path] = type(part), value
     return found
 
 

@@ -144,6 +144,66 @@ def test_a_function_is_seen_however_it_was_imported():
     assert split.module is None
 
 
+def test_what_a_watched_function_returns_can_be_altered():
+    def emptied(call):
+        call.output["bias"] = jnp.zeros(0)
+
+    def sizes(x):
+        state = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+        return sum(leaf.size for leaf in jax.tree.leaves(state))
+
+    assert seen(sizes, X).run(watch={nnx.state: emptied}).answer == 6
+
+
+def test_a_watched_function_that_raises_takes_no_output_from_another():
+    def merged(x):
+        graphdef, state = nnx.split(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+        try:
+            nnx.merge(graphdef, nnx.State({}))
+        except ValueError:
+            return nnx.merge(graphdef, state)(x)
+
+    run = seen(merged, X).run(watch=[nnx.merge, nnx.split])
+    _, first, second = run.calls_of(nnx.merge, nnx.split)
+    assert first.output is None
+    assert isinstance(second.output, nnx.Linear)
+
+
+def test_a_function_that_jax_wraps_is_seen_where_flax_does_not_call_it():
+    def slopes(x):
+        jax.grad(jnp.sum)(x)
+        return nnx.grad(lambda layer: layer(x).sum())(
+            nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        )
+
+    assert len(seen(slopes, X).run(watch=[jax.grad]).calls_of(jax.grad)) == 1
+
+
+def test_a_draw_can_be_altered_and_the_call_of_a_module_stays_as_it_is():
+    def noise(x):
+        rngs = nnx.Rngs(0)
+        return nnx.Linear(2, 1, rngs=rngs)(x), jax.random.key_data(rngs.params())
+
+    hooks = {nnx.RngStream.__call__: lambda call: jax.random.key(99)}
+    run = seen(noise, X).run(calls=hooks)
+    assert jnp.array_equal(run.answer[1], jax.random.key_data(jax.random.key(99)))
+    assert len(run.calls_of(nnx.RngStream)) == 2
+    assert len(run.calls_of(nnx.Linear)) == 1
+
+
+def test_a_numpy_array_that_is_written_in_place_is_kept_as_it_was():
+    class Total(nnx.Module):
+        def __init__(self):
+            self.total = nnx.Variable(np.zeros(2))
+
+        def __call__(self, x):
+            self.total.get_value()[:] += 1
+
+    (call,) = seen(lambda x: Total()(x), X).run().calls
+    assert not call.before.of()["total",].any()
+    assert call.after.of()["total",].all()
+
+
 def test_compiled_functions_run_as_python_unless_asked_otherwise():
     def twice(x):
         model = Counting(nnx.Rngs(0))

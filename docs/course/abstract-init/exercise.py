@@ -61,8 +61,6 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-from nnx_by_example.observe import Finding, is_abstract
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (3.0, jnp.array([[0.25, -0.5, 1], [2, 1.5, -1]]), 1.0),
     (11.0, jnp.array([[0.5, -0.25, 3], [-2, 1, 0.75]]), 2049.0),
@@ -75,7 +73,7 @@ def idea(seen):
     usual, kernels = layer(seed, x, features).kernel[...], ([], [])  # real, abstract
 
     def widen(layer):  # by a number of outputs that is smaller if it is abstract
-        at = layer.was_abstract = is_abstract(layer.kernel[...])
+        at = layer.was_abstract = isinstance(layer.kernel[...], jax.core.Tracer)
         kernels[at].append(layer.kernel[...])
         for param in (layer.kernel, layer.bias):
             wide = jnp.concatenate([param[...], param[..., : more[at]]], axis=-1)
@@ -91,7 +89,7 @@ def idea(seen):
         real, abstract = ((x.shape[-1] + 1) * (int(features) + n) for n in more[:2])
         try:
             run = seen.run("layers have more outputs", **hooks)
-        except Finding:
+        except seen.Finding:
             if real == abstract:
                 raise
             return None  # it compares the shapes of both, and does not fill the model

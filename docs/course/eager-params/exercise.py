@@ -57,8 +57,6 @@ from contextlib import suppress
 import flax.linen as nn
 import numpy as np
 
-from nnx_by_example.observe import Finding, values
-
 # An input that only `nbe` tries: it catches a mistake that the page's own let through.
 HIDDEN = [(3.0, jnp.array([[0.25], [-1.5], [2.0]]), 5.0)]
 
@@ -87,17 +85,17 @@ def idea(seen):
         return "the function builds no nnx.Linear"
     if not runs[when].calls_of(nnx.Linear):
         return "the model is never called"
-    with suppress(Finding):  # it refuses two unequal counts itself
+    with suppress(seen.Finding):  # it refuses two unequal counts itself
         run = seen.run(calls={nnx.Linear: grow}, inputs=(seed + 1, x, features))
         if jnp.array_equal(kernels[0], kernels[-1]):
             return "two seeds give the same kernel"
         runs["the call adds parameters"] = run
-    with suppress(Finding):  # it splits by `nnx.Param`, which refuses another type
+    with suppress(seen.Finding):  # it splits by `nnx.Param`, which refuses another type
         run = seen.run(built={nnx.Linear: measure})
         runs["5 numbers lie in an nnx.BatchStat, which is no nnx.Param"] = run
     for when, run in runs.items():
         call = run.calls_of(nnx.Linear)[0]
-        states = [values(state, nnx.Param) for state in (call.before, call.after)]
+        states = [state.of(nnx.Param) for state in (call.before, call.after)]
         right = [sum(value.size for value in state.values()) for state in states]
         if not seen.close(run.answer, right):
             return f"when {when}, count {right}, not {np.asarray(run.answer).tolist()}"

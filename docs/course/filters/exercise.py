@@ -85,8 +85,6 @@ from functools import partial
 
 import numpy as np
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (5.0, 0.0, 3.0),  # no block
     (11.0, 1.0, 1.0),  # kernels of one element
@@ -107,7 +105,7 @@ def idea(seen):
         built = dict.fromkeys((nnx.Linear, nnx.BatchNorm, nnx.Dropout), enrich)
         try:
             run = seen.run("the layers hold more Variables", built=built)
-        except Finding as finding:
+        except seen.Finding as finding:
             if new is nnx.Cache and "Non-exhaustive" in str(finding):
                 continue  # it names all types, and raises rather than lose a leaf
             raise

@@ -76,8 +76,6 @@ def check(candidate, *more):
 from contextlib import suppress
 from functools import partial
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [  # an input that only `nbe` tries; it catches a mistake of its own
     (3.0, jnp.array([[1.0, -2], [0.25, 1]]), jnp.array([[1.0, 2, -1], [0, 1, 0.5]])),
 ]
@@ -99,7 +97,7 @@ def idea(seen):
         return jax.tree.map(lambda a: 2 * a - jax.lax.stop_gradient(a), output)
 
     changes = {"built": {nnx.Variable: from_ten}, "calls": {nnx.Module: steeper}}
-    with suppress(Finding):  # it compares the sums: only the first has doubled
+    with suppress(seen.Finding):  # it compares the sums: only the first has doubled
         first, second, count = seen.run(**changes).answer
         flaws = {
             "the first sum does not come from nnx.grad": seen.close(first, 2 * usual),

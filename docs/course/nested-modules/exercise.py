@@ -73,8 +73,6 @@ from contextlib import suppress
 
 import numpy as np
 
-from nnx_by_example.observe import Finding
-
 # An input that only `nbe` tries: it catches a mistake that the page's own let through.
 HIDDEN = [(16_777_217.0, jnp.array([1.25, -3.0]), 5.0)]
 
@@ -109,7 +107,7 @@ def idea(seen):
     if missing := wrong(run, (x.sum() + 1) * width * x.size):
         return f"the code is made wider, and {missing}"
     width, beside = width - 1, 5
-    with suppress(Finding):  # it takes the submodules from a list of two
+    with suppress(seen.Finding):  # it takes the submodules from a list of two
         run = seen.run(built={nnx.Module: extend})
         if missing := wrong(run, run.answer[3]):
             return f"the model gets parameters beside its submodules, and {missing}"

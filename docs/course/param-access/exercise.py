@@ -58,8 +58,6 @@ def check(candidate, *more):
 
 from contextlib import suppress
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (12.0, jnp.array([0.25, -0.75, -1.5, 2.0]), 2.0, 2.5),
     (5.0, jnp.array([[1.0, -0.5, 0.25, 2.0], [3.0, 1.5, 0.0, -1.0]]), 3.0, -4.0),
@@ -95,7 +93,7 @@ def idea(seen):
         return "a sum does not follow the kernel"
     if run.answer[2] != 2:
         return "with one Param more in the layer, the count is not 2"
-    with suppress(Finding):  # it compares the two sums itself
+    with suppress(seen.Finding):  # it compares the two sums itself
         run = seen.run(calls={nnx.Linear: square})
         before, after, _ = run.answer
         if run.calls_of(nnx.Linear) and not seen.close(after, before * factor**2):

@@ -64,8 +64,6 @@ def check(candidate, *more):
 import jax
 import numpy as np
 
-from nnx_by_example.observe import values
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (jnp.array([[1.25, -0.5, 3.0]]), 0.6, 1.0),
     (jnp.array([[0.5, 2.0], [1.5, -4.0], [2.5, 3.5]]), 0.75, 4.0),
@@ -79,7 +77,7 @@ def idea(seen):
     if not own:
         return "no module of your own is called"
     module, before, after = own[0].module, own[0].before, own[0].after
-    for path, value in values(after).items():
+    for path, value in after.of().items():
         if path not in before:
             return "the first call creates a Variable"
         kind, old = before[path]

@@ -119,8 +119,6 @@ import itertools
 import numpy as np
 from flax.training.train_state import TrainState
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (11.0, jnp.array([[0.5], [-1.0]]), jnp.array([[1.0, 0.0], [0.0, -2.0]]), 6.0),
 ]
@@ -145,7 +143,7 @@ def idea(seen):
     """Return what right numbers lack: each row comes from a loop of its own kind."""
     try:
         return other_loop(seen, FACTORS)
-    except Finding:  # it may compare its rows: one factor for all keeps them equal
+    except seen.Finding:  # it may compare its rows: one factor for all keeps them equal
         return other_loop(seen, dict.fromkeys(FACTORS, 1.5))
 
 

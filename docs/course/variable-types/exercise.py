@@ -77,8 +77,6 @@ from contextlib import suppress
 
 import numpy as np
 
-from nnx_by_example.observe import Finding
-
 # An input that only `nbe` tries, with two batch axes, and one feature.
 HIDDEN = [(5.0, jnp.array([[[0.25, -0.5, 2.0, 1.0, 0.75]] * 3] * 2), 1.0)]
 
@@ -117,7 +115,7 @@ def idea(seen):
         names = ["params", "batch_stats", "rng_state", "call_count", "total"]
         listed = ", ".join(n for n, w in zip(names, wrong, strict=True) if w)
         return f"more of each type makes {listed} wrong"
-    with suppress(Finding):  # a split raises if its filters leave a type out
+    with suppress(seen.Finding):  # a split raises if its filters leave a type out
         answer = seen.run(built={nnx.BatchNorm: cache}).answer
         if answer[4] != right[4] + 13:
             return "the total leaves out what none of your types selects"
