@@ -62,6 +62,8 @@ def check(candidate, *more):
 import jax
 import numpy as np
 
+from nnx_by_example.observe import Finding
+
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (3.0, jnp.array([[1.5, -0.5, 2], [0.25, 1, -2], [-1, 3, 0.5]]), 1.0, 3.0),
     (11.0, jnp.array([[1.5, -0.5]]), 0.0, 2.0),
@@ -72,17 +74,23 @@ def idea(seen):
     """Return what right numbers lack: two calls of the layer, and a mask at both."""
     masked = []
 
-    def mean_of_all(q, k, v, mask=None, is_causal=False, **options):
-        masked.append(mask is not None or bool(is_causal))
-        return jnp.broadcast_to(v.mean(axis=-3, keepdims=True), q.shape)
+    def run(hidden):  # where later rows stay hidden, or every row sees all rows alike
+        def attend(q, k, v, mask=None, is_causal=False, **options):
+            masked.append(mask is not None or bool(is_causal))
+            if hidden:
+                return jnp.cumsum(v, axis=-3)
+            return jnp.broadcast_to(v.mean(axis=-3, keepdims=True), q.shape)
 
-    def blind(layer):
-        layer.attention_fn = mean_of_all
+        def altered(layer):
+            layer.attention_fn = attend
 
-    hooks = {nnx.MultiHeadAttention: blind}
-    moves = seen.run("each row sees all others alike", built=hooks).answer
-    if not masked:
-        return "no nnx.MultiHeadAttention is called"
+        hooks = {nnx.MultiHeadAttention: altered}
+        return seen.run("each row sees all rows alike", built=hooks).answer
+
+    try:
+        moves = run(hidden=False)
+    except Finding:  # where zeros are asked for, the rows after them have to be alike
+        moves = run(hidden=True)[int(seen.inputs[2]) :]
     if not any(masked):
         return "no call has a mask: call the layer on all of x, with a mask"
     if not seen.close(moves, [max(moves)] * len(moves)):
@@ -127,10 +135,6 @@ def mask_turned_round(seed, x, position, heads):
 
 def future_alone(seed, x, position, heads):
     return changes(seed, x, position, heads, causal(x).mT)
-
-
-def itself_hidden(seed, x, position, heads):
-    return changes(seed, x, position, heads, jnp.tri(len(x), k=-1))
 
 
 def mask_of_features(seed, x, position, heads):
@@ -186,7 +190,6 @@ MISTAKES = {
     one_call_masked: "One of the two calls has no mask: pass it at both.",
     mask_turned_round: "The mask is inverted: 1 means that a row may look.",
     future_alone: "The mask is transposed: each row looks at later rows.",
-    itself_hidden: "A row may look at itself too: keep the mask's diagonal.",
     mask_of_features: (
         "`make_causal_mask` takes the last axis for the length: give it `x[:, 0]`."
     ),
@@ -228,7 +231,8 @@ def subclassed(seed, x, position, heads):
     model = Causal(int(heads), x.shape[1], rngs=nnx.Rngs(int(seed)))
     moved = x + jnp.eye(len(x))[int(position)][:, None]
     moves = jnp.abs(model(moved) - model(x)).max(axis=-1)
-    assert not moves[: int(position)].any()
+    if moves[: int(position)].any():
+        raise ValueError("an earlier row moves")
     return moves
 
 
