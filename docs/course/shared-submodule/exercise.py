@@ -38,95 +38,85 @@ def shared_submodule(seed, tokens, vocabulary, features):
 
 
 # --8<-- [start:check]
-from contextlib import suppress
-from unittest.mock import patch
-
-INPUTS = [  # seed, tokens, vocabulary, features
-    (0.0, jnp.array([0, 2, 1]), 5.0, 3.0),
-    (7.0, jnp.array([3, 1]), 4.0, 2.0),
-]
-
-
-def missing_idea(candidate, inputs):
-    """Return what is wrong when every table is wider and the first has an extra."""
-    tables, names, alive = [], {}, []
-    init, set_name = nnx.Embed.__init__, nnx.Pytree.__setattr__
-
-    def wider(self, num_embeddings, features, **options):
-        init(self, num_embeddings, features + 1, **options)
-        if not tables:
-            self.extra = nnx.Param(jnp.zeros(3))
-        tables.append(self.embedding[...])
-
-    def noted(self, name, value):
-        if isinstance(value, nnx.Embed | nnx.Param):
-            names.setdefault(id(value), set()).add((id(self), name))
-            alive.append((self, value))
-        set_name(self, name, value)
-
-    answer = None
-    with (
-        patch.object(nnx.Embed, "__init__", wider),
-        patch.object(nnx.Pytree, "__setattr__", noted),
-        suppress(Exception),  # the candidate may check its own numbers
-        jax.disable_jit(),
-    ):
-        answer = jnp.asarray(candidate(*inputs))
-    if not tables:
-        return "no nnx.Embed is built: its table must be the layer's"
-    if max(map(len, names.values()), default=0) < 2:
-        return "the layer has one name: give it a second, self.decoder = self.embed"
-    if answer is None:
-        return None
-    logits = tables[0][inputs[1]] @ tables[0].T
-    if not jnp.allclose(answer[0], logits.sum(), atol=1e-4):
-        return "the logits do not follow the table: call the model"
-    if not jnp.allclose(answer[1:], jnp.array([tables[0].size + 3, 2])):
-        return "elements and leaves must be counted in nnx.state(model, nnx.Param)"
-
-
-def check(candidate, inputs=INPUTS):
-    """Return "passed", or the first thing that is wrong with `candidate`."""
-    for seed, tokens, vocabulary, features in inputs:
-        answer, wrong = candidate(seed, tokens, vocabulary, features), None
+def check(candidate, *more):
+    """Return "passed", or what was expected and what came."""
+    page = [(seed, jnp.array([0, 2, 1]), 5.0, 3.0) for seed in (0.0, 7.0)]
+    for seed, tokens, vocabulary, features in [*page, *more]:
+        answer = candidate(seed, tokens, vocabulary, features)
         shape, key = (int(vocabulary), int(features)), nnx.Rngs(int(seed)).params()
         table = jax.random.normal(key, shape) / shape[1] ** 0.5
-        logits = table[tokens] @ table.T
-        expected = jnp.array([logits.sum(), table.size, 1])
-        if answer is None:
-            return "got None: the body, or its return, is still to be written"
-        got_shape = getattr(answer, "shape", None)
-        if got_shape != (3,):
-            kind = type(answer).__name__ if got_shape is None else got_shape
-            wrong = f"an array of shape (3,), not {kind}"
+        right = jnp.array([(table[tokens] @ table.T).sum(), table.size, 1])
+        if getattr(answer, "shape", None) != (3,):
+            expected = f"an array of shape (3,), not {type(answer).__name__}"
         elif answer.dtype.kind not in "fiu":
-            wrong = f"real numbers, not {answer.dtype}"
-        elif not jnp.allclose(answer, expected, atol=1e-4):
-            wrong = str(expected)
-        if wrong:
-            sizes = f"jnp.array({tokens.tolist()}), {vocabulary}, {features}"
-            call = f"{candidate.__name__}({seed}, {sizes})"
-            return f"{call}\n  expected: {wrong}\n  got:      {answer}"
-    if missing := missing_idea(candidate, inputs[0]):
-        return f"numbers right, idea missing: {missing}"
+            expected = f"real numbers, not {answer.dtype}"
+        elif not jnp.allclose(answer, right, atol=1e-4):
+            expected = right
+        else:
+            continue
+        sizes = f"jnp.array({tokens.tolist()}), {vocabulary}, {features}"
+        call = f"{candidate.__name__}({seed}, {sizes})"
+        return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-import flax.linen as nn
+from contextlib import suppress
+
 import numpy as np
+from flax.errors import TraceContextError
 
-HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (5.0, jnp.array([2, 2, 0, 2]), 3.0, 2.0),  # tokens repeat
-    (11.0, jnp.array([0]), 1.0, 4.0),  # one token, fewer than features
-]
+from nnx_by_example.observe import Finding
+
+HIDDEN = [(5.0, jnp.array([2, 2, 0]), 3.0, 5.0)]  # fewer rows than features
 
 
-def tied(seed, vocabulary, features):
-    """Return the model that the exercise asks for."""
-    return TiedModel(int(vocabulary), int(features), rngs=nnx.Rngs(int(seed)))
+def idea(seen):
+    """Return what right numbers lack: one table, used twice and counted once."""
+    table, factor = jnp.arange(20.0).reshape(5, 4) / 10, 1
+
+    def wider(embed):
+        embed.embedding.set_value(table)
+
+    def ones(call):  # and the table doubles, between its two uses
+        nonlocal factor
+        h = jnp.ones_like(call.proceed())
+        with suppress(TraceContextError):  # under jax.vmap a module can only be read
+            call.module.embedding[...] = 2 * table
+            factor = 2
+        return h
+
+    hooks = {"built": {nnx.Embed: wider}, "calls": {nnx.Embed: ones}}
+    run = seen.run("the table is wider", **hooks)
+    if not run.built_of(nnx.Embed):
+        return "no nnx.Embed is built: its table must be the layer's"
+    total, elements, _ = np.asarray(run.answer, float)
+    once = table.sum() * seen.inputs[1].size
+    if not seen.close(total, factor * once):
+        if seen.close(total, once):
+            return "a write to the table reaches only one of its uses: it has a copy"
+        return "the logits do not follow the table: call the model"
+    if elements != table.size:
+        return "with a wider table, you count as many elements as before"
+
+    def longer(embed):
+        embed.extra = nnx.Param(jnp.zeros(3))
+
+    with suppress(Finding):  # whoever unpacks the only leaf has counted the leaves
+        run = seen.run("the table has company", built={nnx.Embed: longer})
+        if run.answer[2] == 1:
+            return "with another Param in the layer, you count as many leaves as before"
+
+
+def answer_of(make_decoder, seed, tokens, vocabulary, features, counted=None):
+    """Return the answer of a model whose decoder is made from its embedding."""
+    rngs = nnx.Rngs(int(seed))
+    embed = nnx.Embed(int(vocabulary), int(features), rngs=rngs)
+    model = nnx.Dict(embed=embed, decoder=make_decoder(embed, rngs))
+    attend = getattr(model.decoder, "attend", model.decoder)
+    return result(model[counted] if counted else model, attend(model.embed(tokens)))
 
 
 def result(model, logits):
@@ -135,190 +125,114 @@ def result(model, logits):
     return jnp.array([logits.sum(), sum(leaf.size for leaf in leaves), len(leaves)])
 
 
-def answer_of(make_decoder, seed, tokens, vocabulary, features):
-    """Return the answer of a model whose decoder is made from its embedding."""
-    rngs = nnx.Rngs(int(seed))
-    embed = nnx.Embed(int(vocabulary), int(features), rngs=rngs)
-    model = nnx.Dict(embed=embed, decoder=make_decoder(embed, rngs))
-    h = model.embed(tokens)
-    attend = getattr(model.decoder, "attend", model.decoder)
-    return result(model, attend(h))
+def tied(seed, vocabulary, features):
+    return TiedModel(int(vocabulary), int(features), rngs=nnx.Rngs(int(seed)))
+
+
+def another(embed, rngs):
+    return nnx.Embed(embed.num_embeddings, embed.features, rngs=rngs)
 
 
 def two_embeddings(*inputs):
-    def decoder(embed, rngs):
-        return nnx.Embed(embed.num_embeddings, embed.features, rngs=rngs)
-
-    return answer_of(decoder, *inputs)
+    return answer_of(another, *inputs)
 
 
 def copied_embedding(*inputs):
     return answer_of(lambda embed, rngs: nnx.clone(embed), *inputs)
 
 
-def counted_as_pytree(seed, tokens, vocabulary, features):
-    model = tied(seed, vocabulary, features)
-    elements = sum(leaf.size for leaf in jax.tree.leaves(model))
-    return shared_submodule(seed, tokens, vocabulary, features).at[1].set(elements)
+def copy_not_counted(*inputs):
+    return answer_of(lambda embed, rngs: nnx.clone(embed), *inputs, counted="embed")
 
 
-def linear_decoder(*inputs):
-    def decoder(embed, rngs):
-        return nnx.Linear(embed.features, embed.num_embeddings, rngs=rngs)
-
-    return answer_of(decoder, *inputs)
-
-
-def linen_model(seed, tokens, vocabulary, features):
-    model = nn.Embed(int(vocabulary), int(features))
-    params = model.init(jax.random.key(int(seed)), tokens)
-    h = model.apply(params, tokens)
-    logits = model.apply(params, h, method="attend")
-    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
-    return jnp.array([logits.sum(), sum(sizes), len(sizes)])
+def counted_as_pytree(seed, tokens, *sizes):
+    elements = sum(leaf.size for leaf in jax.tree.leaves(tied(seed, *sizes)))
+    return shared_submodule(seed, tokens, *sizes).at[1].set(elements)
 
 
 def seed_zero(seed, *rest):
     return shared_submodule(0, *rest)
 
 
-def counts_swapped(*inputs):
-    return shared_submodule(*inputs)[jnp.array([0, 2, 1])]
-
-
-def embedding_summed(seed, tokens, vocabulary, features):
-    model = tied(seed, vocabulary, features)
-    return result(model, model.embed(tokens))
-
-
-def mean_of_logits(seed, tokens, vocabulary, features):
-    model = tied(seed, vocabulary, features)
-    return result(model, model(tokens).mean())
-
-
-def tokens_without_repeats(seed, tokens, vocabulary, features):
-    return shared_submodule(seed, jnp.unique(tokens), vocabulary, features)
-
-
 def larger_size_is_vocabulary(seed, tokens, *sizes):
     return shared_submodule(seed, tokens, max(sizes), min(sizes))
 
 
-def rows_counted(seed, tokens, vocabulary, features):
-    answer = shared_submodule(seed, tokens, vocabulary, features)
-    return answer.at[1].set(int(vocabulary))
+def sizes_multiplied(seed, tokens, *sizes):
+    logits = tied(seed, *sizes)(tokens)
+    return jnp.array([logits.sum(), sizes[0] * sizes[1], 1])
 
 
-def bytes_counted(*inputs):
-    return shared_submodule(*inputs) * jnp.array([1, 4, 1])
-
-
-def numbers_of_the_page(*inputs):
-    known = {str(case[1]): shared_submodule(*case) for case in INPUTS}
-    return known.get(str(inputs[1]), jnp.zeros(3))
-
-
-def a_list(*inputs):
-    return shared_submodule(*inputs).tolist()
-
-
-def sizes_multiplied(seed, tokens, vocabulary, features):
-    model = tied(seed, vocabulary, features)
-    return jnp.array([model(tokens).sum(), int(vocabulary) * int(features), 1])
-
-
-def one_name(seed, tokens, vocabulary, features):
-    model = nnx.Embed(int(vocabulary), int(features), rngs=nnx.Rngs(int(seed)))
-    return result(model, model.attend(model(tokens)))
+def one_leaf_assumed(seed, tokens, *sizes):
+    model = tied(seed, *sizes)
+    return jnp.array([model(tokens).sum(), model.embed.embedding.size, 1])
 
 
 def table_by_hand(seed, tokens, vocabulary, features):
-    key, sizes = nnx.Rngs(int(seed)).params(), (int(vocabulary), int(features))
-    table = jax.random.normal(key, sizes) / sizes[1] ** 0.5
+    shape, key = (int(vocabulary), int(features)), nnx.Rngs(int(seed)).params()
+    table = jax.random.normal(key, shape) / features**0.5
     return jnp.array([(table[tokens] @ table.T).sum(), table.size, 1])
 
 
-def logits_by_hand(seed, tokens, vocabulary, features):
-    answer = table_by_hand(seed, tokens, vocabulary, features)
-    model = tied(seed, vocabulary, features)
-    return result(model, model(tokens)).at[0].set(answer[0])
+def formula_with_assert(seed, tokens, *sizes):
+    model, total = tied(seed, *sizes), table_by_hand(seed, tokens, *sizes)[0]
+    logits = model(tokens)
+    assert jnp.allclose(logits.sum(), total, atol=1e-5)
+    return result(model, total)
 
 
+# Each wrong answer with what its author should hear. Check or idea refuses all of them;
+# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     two_embeddings: "These are two tables: write `self.decoder = self.embed`.",
     copied_embedding: (
         "Two leaves: a copy is no second name, `jax.jit` parts the names, and "
         "`jax.tree.leaves(model)` counts each. Count in `nnx.state(model, nnx.Param)`."
     ),
+    copy_not_counted: "You count one of two tables: share the layer, do not copy it.",
     counted_as_pytree: "The table is counted once per name: count in `nnx.state`.",
-    linear_decoder: "`nnx.Linear` has its own weights: call the embedding's `attend`.",
-    linen_model: "This is Linen's layer, with Linen's key: build `nnx.Embed`.",
     seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
-    counts_swapped: "The elements come before the leaves.",
-    embedding_summed: "This is the sum of `h`: pass `h` to `self.decoder.attend`.",
-    mean_of_logits: "Sum the logits, do not average them.",
-    tokens_without_repeats: "A token that comes twice has two rows of logits.",
     larger_size_is_vocabulary: "`vocabulary` comes first, even if it is the smaller.",
-    rows_counted: "These are the rows of the table: `leaf.size` counts its elements.",
-    bytes_counted: "These are bytes: `leaf.size` counts elements.",
-    numbers_of_the_page: "These are the numbers of the page: compute them.",
-    a_list: "Return an array, not a list: wrap it in `jnp.array`.",
     sizes_multiplied: "Count elements and leaves in `nnx.state(model, nnx.Param)`.",
-    one_name: "Give the layer a second name: `self.decoder = self.embed`.",
+    one_leaf_assumed: "Count the leaves: `len(jax.tree.leaves(state))`.",
     table_by_hand: "Build `nnx.Embed` with the rngs: draw no table by hand.",
-    logits_by_hand: "Take the logits from the model: compute none by hand.",
+    formula_with_assert: "Take the logits from the model: compute none by hand.",
 }
 
 
-def in_a_dict(*inputs):
-    return answer_of(lambda embed, rngs: embed, *inputs)
+def one_name(seed, tokens, *sizes):
+    model = tied(seed, *sizes)
+    del model.decoder
+    return result(model, model.embed.attend(model.embed(tokens)))
 
 
 def one_param_in_two_layers(*inputs):
     def decoder(embed, rngs):
-        layer = nnx.Embed(embed.num_embeddings, embed.features, rngs=rngs)
+        layer = another(embed, rngs)
         layer.embedding = embed.embedding
         return layer
 
     return answer_of(decoder, *inputs)
 
 
-def passed_to_a_decoder(*inputs):
-    class Decoder(nnx.Module):
-        def __init__(self, table):
-            self.table = table
-
-        def __call__(self, h):
-            return h @ self.table[...].T
-
-    return answer_of(lambda embed, rngs: Decoder(embed.embedding), *inputs)
+def token_by_token(seed, tokens, *sizes):
+    model = tied(seed, *sizes)
+    return np.asarray(result(model, jax.vmap(model)(tokens)))
 
 
-def jitted(seed, tokens, vocabulary, features):
-    model = tied(seed, vocabulary, features)
-    logits = nnx.jit(lambda model, tokens: model(tokens))(model, tokens)
-    return np.asarray(result(model, logits))
-
-
-def over_state(seed, tokens, vocabulary, features):
-    graphdef, params = nnx.split(tied(seed, vocabulary, features), nnx.Param)
+def over_state(seed, tokens, *sizes):
+    graphdef, params = nnx.split(tied(seed, *sizes), nnx.Param)
     forward = jax.jit(lambda params, tokens: nnx.merge(graphdef, params)(tokens))
     leaves = [leaf for _, leaf in nnx.to_flat_state(params)]
     elements = sum(np.prod(leaf.shape) for leaf in leaves)
     return jnp.array([forward(params, tokens).sum(), elements, len(leaves)])
 
 
-def one_leaf_unpacked(seed, tokens, vocabulary, features):
-    model = tied(seed, vocabulary, features)
+def unpacked(seed, tokens, *sizes):
+    model = tied(seed, *sizes)
     (leaf,) = jax.tree.leaves(nnx.state(model, nnx.Param))
-    return jnp.stack([jnp.sum(model(tokens)), leaf.size, 1.0])
+    assert jnp.isclose(model(tokens).sum(), nnx.jit(model)(tokens).sum())
+    return jnp.stack([model(tokens).sum(), leaf.size, 1.0])
 
 
-ALSO_RIGHT = [
-    in_a_dict,
-    one_param_in_two_layers,
-    passed_to_a_decoder,
-    jitted,
-    over_state,
-    one_leaf_unpacked,
-]
+ALSO_RIGHT = [one_name, one_param_in_two_layers, token_by_token, over_state, unpacked]
