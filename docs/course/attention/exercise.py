@@ -62,8 +62,6 @@ def check(candidate, *more):
 import flax.linen as nn
 import numpy as np
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [(3.0, jnp.sin(jnp.arange(48.0)).reshape(2, 2, 12) + 0.5, 3.0)]
 
 
@@ -87,7 +85,7 @@ def idea(seen):
 
     try:
         first, second, more = run(100)
-    except Finding:  # where the two sums are compared, they have to agree
+    except seen.Finding:  # where the two sums are compared, they have to agree
         first, second, more = run(0)
     if second > half:
         what = "not from the formula" if first > half else "swap the two"

@@ -62,8 +62,6 @@ def check(candidate, *more):
 import jax
 import numpy as np
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (3.0, jnp.array([[1.5, -0.5, 2], [0.25, 1, -2], [-1, 3, 0.5]]), 1.0, 3.0),
     (11.0, jnp.array([[1.5, -0.5]]), 0.0, 2.0),
@@ -89,7 +87,9 @@ def idea(seen):
 
     try:
         moves = run(hidden=False)
-    except Finding:  # where zeros are asked for, the rows after them have to be alike
+    except (
+        seen.Finding
+    ):  # where zeros are asked for, the rows after them have to be alike
         moves = run(hidden=True)[int(seen.inputs[2]) :]
     if not any(masked):
         return "no call has a mask: call the layer on all of x, with a mask"

@@ -65,8 +65,6 @@ def check(candidate, *more):
 import jax
 import numpy as np
 
-from nnx_by_example.observe import Finding, same, state_of
-
 HIDDEN = [(3.0, jnp.sin(jnp.arange(12.0)).reshape(2, 3, 2), 1.0)]  # two sequences
 
 
@@ -77,7 +75,7 @@ def idea(seen):
     def rows(step):  # where the pass returns threes, and decoding `step`
         def marked(call):
             y, module = call.proceed(), call.module
-            decodes.append(not same(call.before, state_of(module), nnx.Cache))
+            decodes.append(not call.before.same(seen.state(module), nnx.Cache))
             if not decodes[-1]:
                 return jnp.full_like(y, 3)
             module.cache_index[...] += 100 * (module.cache_index[...] == x.shape[1])
@@ -89,7 +87,7 @@ def idea(seen):
 
     try:
         pairs = rows(2)
-    except Finding:  # where the two sums are compared, they have to agree
+    except seen.Finding:  # where the two sums are compared, they have to agree
         pairs = rows(3)
     if not any(decodes):
         return "no call decodes: pass one token at a time, with decode=True"

@@ -71,8 +71,6 @@ def check(candidate, *more):
 
 import functools
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (5.0, jnp.array([[1.5, -0.5, 1], [2, 0.25, 3]]), 2.0, 5.0),
     (3.0, jnp.array([0.5, -1.5, 2]), 2.0, 1.0),
@@ -101,7 +99,7 @@ def idea(seen):
 
     try:
         ran, factor = run(3)
-    except Finding:  # where the two sums are compared, they have to agree
+    except seen.Finding:  # where the two sums are compared, they have to agree
         ran, factor = run(1)
     yours = [vars(m).values() for m in ran.built if not isinstance(m, nnx.Sequential)]
     if not any(isinstance(value, nnx.List) for values in yours for value in values):

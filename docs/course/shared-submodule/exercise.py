@@ -68,8 +68,6 @@ from contextlib import suppress
 import numpy as np
 from flax.errors import TraceContextError
 
-from nnx_by_example.observe import Finding
-
 HIDDEN = [(5.0, jnp.array([2, 2, 0]), 3.0, 5.0)]  # fewer rows than features
 
 
@@ -104,7 +102,7 @@ def idea(seen):
     def longer(embed):
         embed.extra = nnx.Param(jnp.zeros(3))
 
-    with suppress(Finding):  # whoever unpacks the only leaf has counted the leaves
+    with suppress(seen.Finding):  # whoever unpacks the only leaf has counted the leaves
         run = seen.run("the table has company", built={nnx.Embed: longer})
         if run.answer[2] == 1:
             return "with another Param in the layer, you count as many leaves as before"
