@@ -171,8 +171,6 @@ def half_precision(*inputs):
     return abstract_init(*inputs).astype(jnp.float16)
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("small_left_out", count=lambda m: count(m) - (m.bias.size == 1)): (
         "An array of one element counts as well."

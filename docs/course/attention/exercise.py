@@ -178,8 +178,6 @@ def biases_forgotten(seed, x, heads):
     return jnp.array([layer(x).sum(), formula(layer, *qkv)])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     scale_forgotten: "Divide the scores by the root of head_dim.",
     softmax_over_queries: "Softmax goes over the keys, the last axis of the scores.",

@@ -87,9 +87,7 @@ def idea(seen):
 
     try:
         moves = run(hidden=False)
-    except (
-        seen.Finding
-    ):  # where zeros are asked for, the rows after them have to be alike
+    except seen.Finding:  # where it wants zeros, later rows have to be alike
         moves = run(hidden=True)[int(seen.inputs[2]) :]
     if not any(masked):
         return "no call has a mask: call the layer on all of x, with a mask"
@@ -183,8 +181,6 @@ def formula_with_assert(seed, x, position, heads):
     return jnp.abs(formula(moved) - formula(x)).max(axis=-1)
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     mask_forgotten: "Every row sees every other: pass `mask=` at both calls.",
     one_call_masked: "One of the two calls has no mask: pass it at both.",

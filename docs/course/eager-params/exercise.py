@@ -183,8 +183,6 @@ def counted_after(seed, x, features):
     return jnp.array([count(model), count(model)])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("without_rngs", lambda *sizes, rngs: nnx.Linear(*sizes)): (
         "The constructor draws the kernel: give it `rngs=nnx.Rngs(...)`."

@@ -174,8 +174,6 @@ def formula_with_assert(*inputs):
     return numbers
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("kernels_before_head", first="kernels"): (
         "The first filter wins: put the head before the kernels."

@@ -187,8 +187,6 @@ def zero_by_hand(*inputs):
     return jnp.array([0.0, freeze(*inputs)[1]])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("everything_trained", train=nnx.Param): (
         "The body trains too: filter the head by its path."

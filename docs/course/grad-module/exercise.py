@@ -183,8 +183,6 @@ def formula_with_assert(*inputs):
     return jnp.array([by_hand, by_hand, 1])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("with_wrt", lambda *inputs: nnx.grad(loss, wrt=nnx.Param)(*inputs)): (
         "`wrt` is gone: leave it out, or say `argnums=nnx.DiffState(0, filter)`."

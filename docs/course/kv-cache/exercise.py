@@ -181,8 +181,6 @@ def length_for_index(seed, x, heads):
     return kv_cache(seed, x, heads).at[2].set(x.shape[1])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     no_cache_made: "Call `init_cache(x.shape)` before the first token.",
     whole_sequence_decoded: "Give the full pass `decode=False`; decode in a loop.",

@@ -184,8 +184,6 @@ def formula_with_assert(*inputs):
     return jnp.array([y.sum(), y.sum()])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     mean_over_rows: "Sum the whole output: no mean over the batch.",
     first_and_last_always: "A depth of 1 is one layer, from in_features to features.",

@@ -189,8 +189,6 @@ def formula_with_assert(seed, x, features):
     return jnp.array([*parts, sum(parts), model(x).sum()])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("decoder_first", DecoderFirst): (
         "The decoder draws its keys first: build the encoder before it."

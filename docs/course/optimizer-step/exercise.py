@@ -162,8 +162,6 @@ def literal_zero(*inputs):
     return optimizer_step(*inputs).at[2].set(0.0)
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     wrt_left_out: "Say which Variables the optimizer moves: `wrt=nnx.Param`.",
     optimizer_closed_over: "Pass the optimizer to the jitted function, as an argument.",

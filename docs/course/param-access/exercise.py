@@ -184,8 +184,6 @@ def formula_with_assert(seed, x, features, factor):
     return report(before, before * factor, leaves)
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attribute_assigned: "No Param is left: write to `model.kernel[...]` instead.",
     operator_on_the_param: "A Param has no `*=`: put `[...]` behind it.",

@@ -174,8 +174,6 @@ def formula_with_assert(x, momentum, calls):
     return right
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("replaced_variable", call=assigns): (
         "Your mean is a bare array: assign to `self.mean[...]`, of an `nnx.Variable`."

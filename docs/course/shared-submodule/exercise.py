@@ -179,8 +179,6 @@ def formula_with_assert(seed, tokens, *sizes):
     return result(model, total)
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     two_embeddings: "These are two tables: write `self.decoder = self.embed`.",
     copied_embedding: (

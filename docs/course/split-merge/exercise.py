@@ -171,8 +171,6 @@ def formula_with_assert(*inputs):
     return jnp.array([by_hand, by_hand])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt(lambda m, x: compiled_sum(nnx.graphdef(m), m.kernel[...], x), "part"): (
         "A part of the state is missing: merge with all of it."

@@ -177,8 +177,6 @@ def one_large_call(start, step, calls):
     return state_alias(start, step * int(calls), 1)
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     a_snapshot_as_state: "The state stayed behind: a pure dict and `jax.tree.map` are "
     "copies, and a call must write into `self.total[...]`, not assign to `self.total`.",

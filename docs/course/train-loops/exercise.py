@@ -258,8 +258,6 @@ def modules_returned(*inputs):
     return jnp.array([cached_partial(*inputs), row, linen_row(*inputs)])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("plain_jit", 0, lambda *inputs: formula(*inputs)[0]): (
         "Row 0 stays at its first loss: plain `jax.jit` drops each update."

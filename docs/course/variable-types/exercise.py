@@ -188,8 +188,6 @@ def attributes_by_name(seed, x, features):
     return jnp.array([*map(elements, parts), elements(model)])
 
 
-# Each wrong answer with what its author should hear. Check or idea refuses all of them;
-# `nbe` tells it to whoever gives the same answers on HIDDEN, or lacks the same idea.
 MISTAKES = {
     attempt("variable_for_the_calls", [*TYPES[:3], nnx.Variable]): (
         "`nnx.Variable` selects all: filter by a type of your own."
