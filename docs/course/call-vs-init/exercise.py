@@ -238,10 +238,6 @@ def called_once(*inputs):
     return jnp.full(2, model_for(*inputs)(inputs[1]).sum())
 
 
-def first_sum_twice(*inputs):
-    return jnp.full(2, sums(model_for(*inputs), inputs[1])[0])
-
-
 def formula_with_assert(seed, x, features):
     key, sizes = nnx.Rngs(int(seed)).params(), (x.size, int(features))
     total = (x @ jax.random.normal(key, sizes) / jnp.sqrt(x.size)).sum()
@@ -257,10 +253,6 @@ def seed_not_cast(seed, x, features):
 
 def seed_rounded(seed, x, features):
     return call_vs_init_forward(jnp.float32(seed), x, features)
-
-
-def a_list(*inputs):
-    return list(call_vs_init_forward(*inputs))
 
 
 MISTAKES = {
@@ -281,12 +273,10 @@ MISTAKES = {
     ready_made: "Create kernel and bias yourself: `nnx.Linear` is ready-made.",
     rebuilt_for_each_call: "You build the model twice. Build it once, call it twice.",
     a_copy: "The second call is of a copy: call one model twice.",
-    first_sum_twice: "You return the first sum twice: return one of each call.",
     called_once: "Call the model twice: you copy the sum of one call.",
     formula_with_assert: "Return the sums of the model's calls, not the formula's.",
     seed_not_cast: "`nnx.Rngs` wants an integer: cast the seed with `int`.",
     seed_rounded: "JAX rounds a large seed to float32: cast the argument with `int`.",
-    a_list: "Return an array, not a list: wrap it in `jnp.array`.",
 }
 
 
