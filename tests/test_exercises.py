@@ -17,8 +17,9 @@ from tools.gate.process import in_process
 from tools.project import ROOT
 from tools.website import attempts
 
-# What stands between underscores and may be used.
-PUBLIC = {"", "name", "init", "call", "setattr", "setup"}
+# Names of what only the observer may look into or alter.
+INSIDE = {"__class__", "__code__", "__dict__", "__globals__"}
+INSIDE |= {"inspect", "patch", "sys", "traceback"}
 pytestmark = reads("mkdocs.yml", of=lambda run: run.folder.glob("*.*"))
 LESSONS = [
     Lesson(path.parent.name, 1, "", path.parent)
@@ -64,18 +65,15 @@ def faults(check: str) -> list[str]:
 
 
 def looks_inside(source: str) -> list[str]:
-    """Return what code uses that only the observer may: private names, frames, patches.
-
-    Methods that a class defines, and their calls on `super()`, are no such names.
-    """
+    """Return the names in code that only the observer may use."""
     found = []
     for node in ast.walk(ast.parse(source)):
         name = (
             getattr(node, "attr", getattr(node, "id", getattr(node, "name", None)))
             or ""
         )
-        private = name.startswith("_") and name.strip("_") not in PUBLIC
-        if private or name in ("patch", "sys", "inspect", "traceback"):
+        private = name.startswith("_") and not name.endswith("__") and name != "_"
+        if private or name in INSIDE:
             found.append(f"it uses {name}")
     return found
 
