@@ -26,7 +26,7 @@ from tools.gate.memory import SITE, reads
 from tools.gate.pages import Block, read_blocks
 from tools.gate.process import ENVIRONMENT
 from tools.gate.run_page import run_blocks
-from tools.gate.site import Site, loads, soups
+from tools.gate.site import Site, loads
 from tools.project import ROOT
 from tools.sources import site_config
 from tools.website import api, errors
@@ -283,14 +283,13 @@ def test_the_last_block_of_every_page_copies_its_program(
     path = address_of(source)
     if seen_before(seen_by_a_reader(site, path)):
         return
-    blocks = soups(site)[site.url + path].select(".language-python")
-    if not blocks:
-        assert not read_blocks(path_of(source))
+    if not read_blocks(path_of(source)):
+        assert 'class="language-python' not in site.file(path).read_text("utf-8")
         return
     page = request.getfixturevalue("open_page")(path)
-    assert page.locator("[data-md-type=above]").count() == len(blocks)
-    last = page.locator(".language-python").last
-    assert is_program_of(path_of(source), copied(page, last, "above"))
+    blocks = page.locator(".language-python")
+    assert page.locator("[data-md-type=above]").count() == blocks.count()
+    assert is_program_of(path_of(source), copied(page, blocks.last, "above"))
 
 
 @pytest.mark.parametrize(
@@ -329,6 +328,20 @@ def test_all_above_is_copied_by_keyboard_after_instant_navigation(open_page, sit
     expect(button).to_be_focused()
     assert page.locator(".language-console button").count() == 1
     assert page.evaluate("window.kept") is True
+
+
+def test_buttons_stand_above_the_code_on_a_phone(open_page):
+    page = open_page(LESSON)
+    unfold(page)
+    beside = """[...document.querySelectorAll(".language-python nav")].filter(nav => {
+      const code = nav.nextElementSibling
+      const inner = parseFloat(getComputedStyle(code).paddingTop)
+      const top = code.getBoundingClientRect().top + inner
+      return nav.lastChild.getBoundingClientRect().bottom > top
+    }).length"""
+    assert page.evaluate(beside) > 10
+    page.set_viewport_size(PHONE)
+    assert page.evaluate(beside) == 0
 
 
 def too_wide(page, width):
