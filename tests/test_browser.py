@@ -1,5 +1,6 @@
 """The site in a real browser: what a reader sees, presses, copies and pastes."""
 
+import ast
 import gzip
 import hashlib
 import json
@@ -22,7 +23,9 @@ from playwright.sync_api import expect
 
 from tools.gate.browser import HANG_MS
 from tools.gate.memory import SITE, reads
+from tools.gate.pages import Block, read_blocks
 from tools.gate.process import ENVIRONMENT
+from tools.gate.run_page import run_blocks
 from tools.gate.site import Site, loads
 from tools.project import ROOT
 from tools.sources import site_config
@@ -104,6 +107,16 @@ SEARCH = """async ([texts, hang]) => {
   }
   return found
 }"""
+# Opens the tab and the folded part that a block is in.
+SHOW = """block => {
+  for (let part = block; part; part = part.parentElement) {
+    if (part.matches("details")) part.open = true
+    if (part.matches(".tabbed-block")) {
+      const at = [...part.parentElement.children].indexOf(part)
+      part.closest(".tabbed-set").querySelectorAll("label")[at].click()
+    }
+  }
+}"""
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 # What the first load of a page may take, with an empty cache.
@@ -175,32 +188,33 @@ def unfold(page):
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
 
 
+def copied(page, block, button="copy"):
+    """Return what a button of a Python block puts on the clipboard.
+
+    A reader opens the folded part or the tab first, so this does too.
+    """
+    page.evaluate("navigator.clipboard.writeText('')")
+    block.evaluate(SHOW)
+    block.hover()
+    block.locator(f"button.md-code__button[data-md-type={button}]").click()
+    return page.evaluate("navigator.clipboard.readText()")
+
+
 def copied_blocks(page):
     """Return what each copy button of a Python block puts on the clipboard, in order.
 
-    A reader opens the folded parts and the tabs first, so this does too.
+    The other button of the last block gives them all.
     """
-    unfold(page)
-    copied = []
-    for block in page.locator(".language-python").all():
-        if not block.is_visible():
-            block.evaluate(
-                """block => {
-                  const tab = block.closest(".tabbed-block")
-                  const at = [...tab.parentElement.children].indexOf(tab)
-                  tab.closest(".tabbed-set").querySelectorAll("label")[at].click()
-                }"""
-            )
-        block.hover()
-        block.locator("button.md-code__button[data-md-type=copy]").click()
-        copied.append(page.evaluate("navigator.clipboard.readText()"))
-    return copied
+    all_of_them = page.locator(".language-python").all()
+    blocks = [copied(page, block) for block in all_of_them]
+    assert copied(page, all_of_them[-1], "above") == "\n\n\n".join(blocks)
+    return blocks
 
 
 def output_of(blocks, folder, *options):
     """Return what the pasted blocks print as one script in a fresh interpreter."""
     script = folder / "pasted.py"
-    script.write_text("\n\n".join(blocks))
+    script.write_text("\n\n\n".join(blocks))
     run = subprocess.run(
         [sys.executable, *options, script],
         capture_output=True,
@@ -231,6 +245,103 @@ def test_a_copied_program_runs_and_prints_what_the_page_shows(open_page, tmp_pat
     printed = output_of(copied_blocks(page), tmp_path)
     assert printed == "".join(page.locator(".output code").all_inner_texts())
     assert page.locator("figure.figure svg").is_visible()
+
+
+def path_of(source):
+    """Return the file of a page that `nav` names: of a notebook, its program."""
+    path = ROOT / source if source.endswith(".ipynb") else ROOT / "docs" / source
+    return path.with_suffix(".py") if path.suffix == ".ipynb" else path
+
+
+def script_of(blocks):
+    """Return the script that the doc-tests run of these blocks."""
+    scripts = []
+    run_blocks(blocks, lambda script: ({}, [], scripts.append(script)))
+    return scripts[0]
+
+
+def is_program_of(path, text):
+    """Return whether a text is the program of a page, with the outputs as they stand.
+
+    The doc-tests run that program and compare its outputs. So nothing runs again here:
+    a text that is equal to it prints what the page shows.
+    """
+    blocks = read_blocks(path)
+    if path.suffix == ".py":  # what it prints, and its texts, are no code on the page
+        return ast.dump(ast.parse(text)) == ast.dump(ast.parse(blocks[0].source))
+    for block in blocks:  # neither button copies the mark of an annotation
+        block.source = re.sub(r"# \(\d+\)!$", "", block.source, flags=re.M)
+    shown = "\n\n\n".join(block.source.strip("\n") for block in blocks)
+    pasted = [Block(blocks[0].example, text)]
+    return text == shown and script_of(pasted) == script_of(blocks)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_last_block_of_every_page_copies_its_program(
+    site, source, seen_before, request
+):
+    path = address_of(source)
+    if seen_before(seen_by_a_reader(site, path)):
+        return
+    if not read_blocks(path_of(source)):
+        assert 'class="language-python' not in site.file(path).read_text("utf-8")
+        return
+    page = request.getfixturevalue("open_page")(path)
+    blocks = page.locator(".language-python")
+    assert page.locator("[data-md-type=above]").count() == blocks.count()
+    assert is_program_of(path_of(source), copied(page, blocks.last, "above"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "blocks[3].remove()",
+        "blocks[3].after(blocks[2])",
+        "blocks[3].classList.remove('language-python')",
+        "document.querySelector('.output').classList.add('language-python')",
+        "document.querySelector('.printed').remove()",
+    ],
+)
+def test_a_copy_that_is_not_the_program_is_noticed(open_page, damage):
+    page = open_page(LESSON)
+    last = page.locator(".language-python").last
+    source = path_of(f"{LESSON}index.md")
+    assert is_program_of(source, copied(page, last, "above"))
+    page.evaluate(f"blocks = document.querySelectorAll('.language-python'); {damage}")
+    assert not is_program_of(source, copied(page, last, "above"))
+
+
+def test_all_above_is_copied_by_keyboard_after_instant_navigation(open_page, site):
+    page = open_page("course/")
+    page.evaluate("window.kept = true")
+    page.get_by_role("link", name="Call versus init").first.click()
+    page.wait_for_url(site.url + LESSON)
+    page.locator(".language-python [data-md-type=copy]").nth(1).focus()
+    page.keyboard.press("Tab")
+    button = page.get_by_role("button", name="Copy with all above").nth(1)
+    expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Copied to clipboard")).to_be_visible()
+    blocks = read_blocks(path_of(f"{LESSON}index.md"))[:2]
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert text == "\n\n\n".join(block.source.strip("\n") for block in blocks)
+    expect(button).to_be_focused()
+    assert page.locator(".language-console button").count() == 1
+    assert page.evaluate("window.kept") is True
+
+
+def test_buttons_stand_above_the_code_on_a_phone(open_page):
+    page = open_page(LESSON)
+    unfold(page)
+    beside = """[...document.querySelectorAll(".language-python nav")].filter(nav => {
+      const code = nav.nextElementSibling
+      const inner = parseFloat(getComputedStyle(code).paddingTop)
+      const top = code.getBoundingClientRect().top + inner
+      return nav.lastChild.getBoundingClientRect().bottom > top
+    }).length"""
+    assert page.evaluate(beside) > 10
+    page.set_viewport_size(PHONE)
+    assert page.evaluate(beside) == 0
 
 
 def too_wide(page, width):
