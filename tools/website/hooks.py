@@ -45,8 +45,8 @@ BLANKS = re.compile(r"<(pre|script|style|textarea)\b.*?</\1>|\n\s+", flags=re.DO
 DRAWING = re.compile(r"<svg\b.*?</svg>", flags=re.DOTALL)
 IDS = re.compile(r'(\sid="|\burl\(#|\bhref="#)')
 
-# Attributes of the theme that HTML does not allow where they stand.
-INVALID = re.compile(r' tabindex=""| autocomplete="off"(?=>)')
+# Not valid at a box that opens a part of the theme; `overrides/main.html` has the form.
+ALONE, IN_FORM = ' autocomplete="off">', ' form="unrestored">'
 
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
@@ -164,7 +164,7 @@ def apart(html: str) -> str:
 
 def mended(output: str) -> str:
     """Return the HTML of a page as valid, with names for its search and its tags."""
-    output = INVALID.sub("", output)
+    output = output.replace(' tabindex=""', "").replace(ALONE, IN_FORM)
     output = output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
     return output.replace('class="md-tags"', 'class="md-tags" aria-label="Names used"')
 
