@@ -603,3 +603,12 @@ def test_instant_navigation_keeps_the_page(open_page, site):
     page.get_by_role("link", name="Start the course").click()
     page.wait_for_url(site.url + "course/")
     assert page.evaluate("window.kept") is True
+
+
+def test_the_drawer_is_closed_when_a_reader_comes_back(open_page, site):
+    page = open_page(LESSON, viewport=PHONE)
+    page.locator(".md-header label[for=__drawer]").click()
+    assert page.locator("#__drawer").is_checked()
+    page.goto(site.url)
+    page.go_back()
+    assert not page.locator("#__drawer").is_checked()

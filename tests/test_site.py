@@ -1,6 +1,7 @@
 """The built site: links lead somewhere, and pages come from one host."""
 
 import json
+import re
 import subprocess
 import sys
 from urllib.parse import urljoin
@@ -11,7 +12,7 @@ from bs4 import BeautifulSoup
 
 from tools.gate.memory import SITE, reads
 from tools.gate.run_page import VERSIONS
-from tools.gate.site import Site, broken_links, built, loads, soups
+from tools.gate.site import Site, broken_links, built, invalid, loads, soups
 from tools.project import ROOT
 from tools.website import hooks, twins
 
@@ -24,6 +25,21 @@ BROKEN = {
     "a snippet of no file": ("index.md", '--8<-- "gone.py"'),
     "a page that nav forgets": ("orphan.md", "Text."),
 }
+# HTML that is not valid, and what the validator says of it.
+INVALID = {
+    '<p id="a">x</p><p id="a">y</p>': "Duplicate ID",
+    '<label tabindex="">x</label>': "Bad value",
+    '<input type="checkbox" autocomplete="off">': "is only allowed when",
+    "<div><p>x</p>": "Unclosed element",
+    "<p>x</p></div>": "Stray end tag",
+    '<p data-a="1" data-a="2">x</p>': "Duplicate attribute",
+    "<ul><p>x</p></ul>": "not allowed as child",
+    '<a href="/"><button>x</button></a>': "must not appear as a descendant",
+}
+DRAWN = """\
+<svg><defs><clipPath id="p1"><path id="m1" d="M 0 0"/></clipPath></defs>
+<g id="patch_1" clip-path="url(#p1)"><use xlink:href="#m1"/></g></svg>
+"""
 
 
 def loaded_from_elsewhere(site):
@@ -54,6 +70,31 @@ def test_every_link_leads_somewhere(site):
 
 def test_nothing_is_loaded_from_another_host(site):
     assert not loaded_from_elsewhere(site)
+
+
+def test_every_page_is_valid_html(site):
+    assert not invalid(*site.folder.rglob("*.html"))
+
+
+def test_html_that_is_not_valid_is_seen(tmp_path):
+    start = '<!DOCTYPE html>\n<html lang="en"><title>Text</title>\n'
+    for number, body in enumerate(["<p>x</p>", *INVALID]):
+        (tmp_path / f"{number}.html").write_text(start + body)
+    errors = invalid(*tmp_path.iterdir())
+    for number, says in enumerate(INVALID.values(), 1):
+        assert any(f"/{number}.html" in e and says in e for e in errors), says
+    assert not any("/0.html" in error for error in errors)
+    assert "Error: No documents specified." in invalid()
+
+
+def test_drawings_of_one_page_share_no_ids(site):
+    for text in (hooks.apart(2 * DRAWN), site.file("cost/").read_text("utf-8")):
+        drawings = [svg for svg in hooks.DRAWING.findall(text) if " id=" in svg]
+        ids = [set(re.findall(r'\sid="([^"]*)"', svg)) for svg in drawings]
+        assert len(drawings) > 1
+        assert len(set.union(*ids)) == sum(map(len, ids))
+        for own, svg in zip(ids, drawings, strict=True):
+            assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', svg)) <= own
 
 
 def test_no_source_file_is_published(site):

@@ -41,6 +41,13 @@ PLAIN = re.compile('<span class="[nopw]">([^<]*)</span>')
 # Blanks after the end of a line, outside of what shows them or means something by them.
 BLANKS = re.compile(r"<(pre|script|style|textarea)\b.*?</\1>|\n\s+", flags=re.DOTALL)
 
+# A drawing, and the names in it. All that matplotlib draws have the same.
+DRAWING = re.compile(r"<svg\b.*?</svg>", flags=re.DOTALL)
+IDS = re.compile(r'(\sid="|\burl\(#|\bhref="#)')
+
+# Not valid at a box that opens a part of the theme; `overrides/main.html` has the form.
+ALONE, IN_FORM = ' autocomplete="off">', ' form="unrestored">'
+
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
 
@@ -107,7 +114,7 @@ def on_page_content(html, page, config, files):
     before the sections that explain them.
     """
     html = html.replace('<h2 id="check"', '<h2 data-search-exclude id="check"')
-    return glossary.link(readable(html), page, files)
+    return glossary.link(readable(apart(html)), page, files)
 
 
 def on_env(env, config, files):
@@ -117,16 +124,16 @@ def on_env(env, config, files):
 
 
 def on_post_page(output, page, config):
-    """Give two parts of the theme the names that screen readers need; leave out blanks.
+    """Mend the HTML of the theme; leave out blanks.
 
     They would be a sixth of a page: what the tags of the theme's templates leave.
     """
-    return BLANKS.sub(lambda found: found[0] if found[1] else "\n", named(output))
+    return BLANKS.sub(lambda found: found[0] if found[1] else "\n", mended(output))
 
 
 def on_post_template(output, template_name, config):
     """Do the same for the page that wrong addresses lead to."""
-    return named(output) if template_name.endswith(".html") else output
+    return mended(output) if template_name.endswith(".html") else output
 
 
 def readable(html: str) -> str:
@@ -145,8 +152,19 @@ def readable(html: str) -> str:
     return re.sub("<td.*?</td>", cell, html)
 
 
-def named(output: str) -> str:
-    """Return the HTML of a page with names for its search and its tags."""
+def apart(html: str) -> str:
+    """Return the HTML of a page of which no two drawings have an id in common."""
+    numbers = itertools.count(1)
+
+    def numbered(found):
+        return IDS.sub(rf"\g<1>d{next(numbers)}-", found[0])
+
+    return DRAWING.sub(numbered, html)
+
+
+def mended(output: str) -> str:
+    """Return the HTML of a page as valid, with names for its search and its tags."""
+    output = output.replace(' tabindex=""', "").replace(ALONE, IN_FORM)
     output = output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
     return output.replace('class="md-tags"', 'class="md-tags" aria-label="Names used"')
 
