@@ -72,15 +72,19 @@ def verdicts(path: Path, function: str, start: str) -> dict:
     untouched = {}
     exec(start, untouched)
 
-    def said(candidate):
-        verdict = judge.judge(exercise, function, candidate, Verdict("lesson"))
+    def said(candidate, hidden=None):
+        verdict = Verdict("lesson")
+        judge.judge(exercise, function, candidate, verdict, hidden=hidden)
         diagnosis.advise(verdict, known)
         return verdict
 
     return {
         "solution": said(solution),
         "stub": said(untouched[function]),
-        "mistakes": [(f.__name__, said(f), m) for f, m in exercise.MISTAKES.items()],
+        "mistakes": [
+            (mistake.__name__, said(mistake, entry["answers"]), entry["says"])
+            for mistake, entry in zip(exercise.MISTAKES, known, strict=True)
+        ],
         "also_right": [(f.__name__, said(f)) for f in exercise.ALSO_RIGHT],
         "caught": caught(exercise, solution, known),
         "known": known,
