@@ -284,15 +284,16 @@ def test_an_exception_is_a_finding_and_says_what_was_altered():
         seen(lambda x: None, X).run()
 
 
-def test_who_raises_where_modules_are_altered_hears_of_assert():
+def test_who_raises_or_returns_no_numbers_where_modules_are_altered_hears_of_assert():
     def refusing(x):
         raise ValueError("the rows differ")
 
-    lesson = types.SimpleNamespace(idea=lambda seen: seen.run("a layer returns more"))
-    said = judge.idea_missing(lesson, refusing, (X,), Verdict("any"), lambda _: None)
-    first, _, advice = said.partition(judge.NEXT)
-    assert first.endswith("ValueError: the rows differ")
-    assert "`assert`" in advice
+    lesson = types.SimpleNamespace(idea=lambda seen: sum(seen.run("more").answer))
+    for written, wanted in ((refusing, "the rows differ"), (len, "not iterable")):
+        inputs = lesson, written, (X,), Verdict("any"), lambda _: None
+        first, _, advice = judge.idea_missing(*inputs).partition(judge.NEXT)
+        assert first.endswith(wanted)
+        assert "`assert`" in advice
 
 
 def test_everything_is_put_back(capsys):
