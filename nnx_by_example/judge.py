@@ -28,6 +28,10 @@ from nnx_by_example.verdict import ANSWERS, IDEA, LOADS, RUNS, THERE, Verdict, l
 UNWRITTEN = "got None: the body, or its return, is still to be written"
 # A check or an idea may end what it says with what to do, if no mistake is known.
 NEXT = "\n  next:     "
+ALTERED = (
+    "This run alters modules on purpose: where a check of your own raises or returns, "
+    "make it an `assert`, which does not run here."
+)
 NO_MATCH = "Compare your steps with those of the problem, one by one."
 UNSTEADY = (
     "The same call gives another answer each time: create all that changes, such as "
@@ -272,7 +276,10 @@ def idea_missing(
     except observe.Finding as finding:
         if finding.error:
             explain(verdict, LearnersError(finding.error))
-        return str(finding)
+        return f"{finding}{NEXT}{ALTERED}"
+    except Exception as error:  # of another kind than the answer that was right
+        said = f"where modules are altered, your answer cannot be read: {error}"
+        return f"{said}{NEXT}{ALTERED}"
 
 
 def answers(

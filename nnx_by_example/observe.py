@@ -194,9 +194,10 @@ class Seen:
           eager: whether compiled functions run as Python, each time.
 
         Raises:
-          Finding: if the function raises, whatever it is.
+          Finding: if the function raises, whatever it is, or returns None.
         """
         run, inputs = Run(), self.inputs if inputs is None else inputs
+        where = f"when {when}, " if when else "where it is observed, "
         self.report()
         with contextlib.ExitStack() as stack:
             stack.enter_context(without_asserts(self.candidate))
@@ -208,11 +209,12 @@ class Seen:
                 stack.enter_context(jax.disable_jit())
             try:
                 run.answer = self.candidate(*inputs)
-            except Exception as error:
+            except BaseException as error:  # `SystemExit` too
                 text = (str(error).splitlines() or [""])[0]
-                where = f"when {when}, " if when else "where it is observed, "
                 said = f"{where}your code raises {type(error).__name__}: {text}"
                 raise Finding(said, error) from None
+        if run.answer is None:
+            raise Finding(f"{where}your code returns None")
         return run
 
     @staticmethod

@@ -1,6 +1,8 @@
 """The observer: it sees what a function does, alters it, and puts everything back."""
 
 import linecache
+import sys
+import types
 
 import flax.linen as nn
 import jax
@@ -11,11 +13,12 @@ import pytest
 from flax import nnx
 from flax.nnx import merge
 
-from nnx_by_example import observe
+from nnx_by_example import judge, observe
 from nnx_by_example.observe import Finding, Seen, State, state_of
+from nnx_by_example.verdict import Verdict
 from tools.gate.memory import reads
 
-pytestmark = reads("nnx_by_example/observe.py")
+pytestmark = reads("nnx_by_example/observe.py", "nnx_by_example/judge.py")
 X = jnp.array([[1.0, 2.0]])
 
 
@@ -198,6 +201,7 @@ def test_a_numpy_array_that_is_written_in_place_is_kept_as_it_was():
 
         def __call__(self, x):
             self.total.get_value()[:] += 1
+            return x
 
     (call,) = seen(lambda x: Total()(x), X).run().calls
     assert not call.before.of()["total",].any()
@@ -274,6 +278,22 @@ def test_an_exception_is_a_finding_and_says_what_was_altered():
     with pytest.raises(Finding, match=r"ValueError: too large$") as found:
         seen(comparing, X).run("", calls={nnx.Linear: large})
     assert isinstance(found.value.error, ValueError)
+    with pytest.raises(Finding, match=r"your code raises SystemExit: bye$"):
+        seen(lambda x: sys.exit("bye"), X).run()
+    with pytest.raises(Finding, match=r"your code returns None$"):
+        seen(lambda x: None, X).run()
+
+
+def test_who_raises_or_returns_no_numbers_where_modules_are_altered_hears_of_assert():
+    def refusing(x):
+        raise ValueError("the rows differ")
+
+    lesson = types.SimpleNamespace(idea=lambda seen: sum(seen.run("more").answer))
+    for written, wanted in ((refusing, "the rows differ"), (len, "not iterable")):
+        inputs = lesson, written, (X,), Verdict("any"), lambda _: None
+        first, _, advice = judge.idea_missing(*inputs).partition(judge.NEXT)
+        assert first.endswith(wanted)
+        assert "`assert`" in advice
 
 
 def test_everything_is_put_back(capsys):

@@ -87,9 +87,9 @@ def idea(seen):
         return "the model is never called"
     with suppress(seen.Finding):  # it refuses two unequal counts itself
         run = seen.run(calls={nnx.Linear: grow}, inputs=(seed + 1, x, features))
-        if jnp.array_equal(kernels[0], kernels[-1]):
-            return "two seeds give the same kernel"
         runs["the call adds parameters"] = run
+    if jnp.array_equal(kernels[0], kernels[-1]):
+        return "two seeds give the same kernel"
     with suppress(seen.Finding):  # it splits by `nnx.Param`, which refuses another type
         run = seen.run(built={nnx.Linear: measure})
         runs["5 numbers lie in an nnx.BatchStat, which is no nnx.Param"] = run
