@@ -192,21 +192,6 @@ MISTAKES = {
 }
 
 
-def by_reshape(seed, x, heads):
-    layer, (b, n, f) = new_layer(seed, x, heads), x.shape
-
-    def split(part):  # [batch, heads, length, head_dim]
-        y = x @ part.kernel.reshape(f, f) + part.bias.reshape(f)
-        return y.reshape(b, n, int(heads), -1).transpose(0, 2, 1, 3)
-
-    q, k, v = map(split, (layer.query, layer.key, layer.value))
-    scores = jnp.exp(q @ k.swapaxes(-1, -2) / jnp.sqrt(f / heads))
-    mixed = (scores / scores.sum(-1, keepdims=True)) @ v
-    merged = mixed.transpose(0, 2, 1, 3).reshape(x.shape)
-    y = merged @ layer.out.kernel.reshape(f, f) + layer.out.bias
-    return np.array([layer(x, x, x).sum(), y.sum()])
-
-
 def mapped_with_error(seed, x, heads):
     layer = new_layer(seed, x, heads)
     first = jax.vmap(layer)(x).sum()
@@ -233,4 +218,4 @@ def subclassed(seed, x, heads):
     return jnp.array([new_layer(seed, x, heads)(x).sum(), mine(x).sum()])
 
 
-ALSO_RIGHT = [by_reshape, mapped_with_error, jitted, subclassed]
+ALSO_RIGHT = [mapped_with_error, jitted, subclassed]
