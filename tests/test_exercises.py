@@ -13,7 +13,7 @@ from nnx_by_example.course import Lesson
 from tools.gate.lesson import caught, run_lesson
 from tools.gate.memory import reads
 from tools.gate.pages import read_blocks
-from tools.gate.process import in_process
+from tools.gate.process import Server
 from tools.project import ROOT
 from tools.website import attempts
 
@@ -27,13 +27,20 @@ LESSONS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def server():
+    """Start a process that runs lessons: what one has compiled serves the next."""
+    with Server(run_lesson) as running:
+        yield running
+
+
 @pytest.fixture(scope="module", params=LESSONS, ids=lambda lesson: lesson.name)
-def run(request):
+def run(request, server):
     """Return a lesson, what its notebook prints, and the verdicts on its attempts."""
     chosen = request.param
     text = attempts.notebook(chosen, "https://example.com/", "https://example.com/x")
     arguments = chosen.exercise, chosen.function, chosen.start
-    found = in_process(run_lesson, text, chosen.section("solution"), *arguments)
+    found = server.call(text, chosen.section("solution"), *arguments)
     # The command compares attempts with them, also in the tests that come later.
     checking.keep(found[1]["known"], checking.file_of_mistakes(chosen))
     return chosen, *found

@@ -1,6 +1,7 @@
 """Runs a lesson's notebook and judges its attempts, in the process that calls it.
 
-It imports little beyond what such a process has imported already.
+Lessons may follow each other there: the modules of each are its own, and the observer
+puts back what it alters. It imports little beyond what such a process has imported.
 """
 
 import gc
@@ -20,8 +21,6 @@ def run_lesson(
     text: str, answer: str, path: Path, function: str, start: str
 ) -> tuple[list[str], dict]:
     """Return what `run_cells` and `verdicts` do, which compile the same code.
-
-    The notebook goes first: it finds a process in which no exercise has run.
 
     Args:
       text: the notebook, as it is published.
@@ -50,6 +49,7 @@ def run_cells(text: str, answer: str) -> list[str]:
       answer: what to write into the cell for the answer.
     """
     shell, printed = InteractiveShell.instance(), []
+    shell.reset(new_session=False)  # a lesson before may have left names
     cells = [
         c for c in nbformat.reads(text, as_version=4).cells if c.cell_type == "code"
     ]
