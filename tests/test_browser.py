@@ -227,7 +227,9 @@ def output_of(blocks, folder, *options):
 
 
 @pytest.mark.parametrize(("path", "least"), [("", 1), (LESSON, 10)])
-def test_a_copied_page_runs_and_prints_what_it_shows(open_page, tmp_path, path, least):
+def test_a_copied_page_runs_and_prints_what_it_shows(
+    open_page, tmp_path, seen_before, path, least
+):
     page = open_page(path)
     blocks = copied_blocks(page)
     assert len(blocks) == page.locator(".language-python").count() >= least
@@ -237,13 +239,17 @@ def test_a_copied_page_runs_and_prints_what_it_shows(open_page, tmp_path, path, 
         for line in block.splitlines()
         if line.startswith("#>")
     ]
-    assert output_of(blocks, tmp_path, "-W", "error").splitlines() == shown
+    if not seen_before(hashlib.sha256(repr(blocks).encode()).hexdigest()):
+        assert output_of(blocks, tmp_path, "-W", "error").splitlines() == shown
 
 
-def test_a_copied_program_runs_and_prints_what_the_page_shows(open_page, tmp_path):
+def test_a_copied_program_runs_and_prints_what_the_page_shows(
+    open_page, tmp_path, seen_before
+):
     page = open_page(PROGRAM)
-    printed = output_of(copied_blocks(page), tmp_path)
-    assert printed == "".join(page.locator(".output code").all_inner_texts())
+    copied = copied_blocks(page), page.locator(".output code").all_inner_texts()
+    if not seen_before(hashlib.sha256(repr(copied).encode()).hexdigest()):
+        assert output_of(copied[0], tmp_path) == "".join(copied[1])
     assert page.locator("figure.figure svg").is_visible()
 
 
