@@ -198,9 +198,16 @@ def end_process(module) -> None:
 
 
 def leave_project(root: str) -> None:
-    """Let scripts see nothing of the project, whose modules stay in use here."""
+    """Let scripts see nothing of the project, whose modules stay in use here.
+
+    In a copy of it, the one that is installed is on the path, too.
+    """
     warnings.simplefilter("always")  # as for a reader, and stderr has to stay empty
-    sys.path[:] = [path for path in sys.path if path not in ("", root)]
+    sys.path[:] = [
+        path
+        for path in sys.path
+        if path not in ("", root) and not Path(path, "tools", "gate").exists()
+    ]
     for name in list(sys.modules):
         if name.partition(".")[0] in ("tests", "tools"):
             del sys.modules[name]
