@@ -96,15 +96,15 @@ def flat(text: str) -> str:
     def unboxed(found: re.Match) -> str:
         if not (kind := found["kind"]):
             return found[0]
-        title = found["title"] or found["type"].capitalize()
+        title = found["title"] or found["type"].strip().capitalize()
         body = flat(INDENT.sub("", found["body"])).strip()
         if kind == "===":
             return f"#### {title}\n\n{body}\n\n"
         if "```python" in body:  # a fold holds text alone
             return f"**{title}**\n\n{body}\n\n"
         if kind == "!!!":
-            quoted = f"**{title}**\n\n{body}".replace("\n", "\n> ")
-            return f"> {quoted}\n\n"
+            lines = ["> " + line for line in f"**{title}**\n\n{body}".split("\n")]
+            return "".join(f"{line.rstrip()}\n" for line in lines) + "\n"
         title = re.sub("`([^`]+)`", CODE, html.escape(title))
         head = f"<details>\n<summary>{title}</summary>"
         return f"{head}\n\n{body}\n\n</details>\n\n"
