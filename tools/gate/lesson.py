@@ -67,23 +67,21 @@ def run_cells(text: str, answer: str) -> tuple[list[str], list[str]]:
                 jax.effects_barrier()
             if error := result.error_before_exec or result.error_in_exec:
                 return [*said, repr(error)], wrong
-            wrong += differences(cell, captured, result)
+            wrong += differences(cell, captured)
         said.append(repr(result.result))
     return said, wrong
 
 
-def differences(cell, captured, result) -> list[str]:
+def differences(cell, captured) -> list[str]:
     """Return in one line what a cell prints, if the notebook shows something else.
 
-    The last value of a cell is shown too: only a verdict is.
+    IPython prints a last value too. Only a verdict is one.
     """
     shown = "".join(output.text for output in cell.outputs)
     printed = re.sub(" +$", "", captured.stdout, flags=re.M) + captured.stderr
-    if "verdict" not in cell.metadata.get("tags", []):
-        printed += "" if result.result is None else repr(result.result)
-        if printed != shown:
-            return [f"{cell.id} shows {shown!r}, and prints {printed!r}"]
-    return []
+    if printed == shown or "verdict" in cell.metadata.get("tags", []):
+        return []
+    return [f"{cell.id} shows {shown!r}, and prints {printed!r}"]
 
 
 def verdicts(path: Path, function: str, start: str) -> dict:
