@@ -84,6 +84,7 @@ class Screen:
             emoji=False,
             markup=False,
             force_terminal=False if plain else None,
+            force_jupyter=False,  # a notebook would get codes of a terminal
         )
         if self.console.width < MIN_COLUMNS:  # a terminal that does not know
             self.console.width = 80

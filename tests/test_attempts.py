@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,11 +19,70 @@ from filelock import FileLock
 from nnx_by_example import course
 from nnx_by_example.course import Lesson
 from tools.gate.memory import SITE, reads
+from tools.gate.pages import read_blocks
 from tools.project import ROOT
 from tools.website import attempts, later, terminal
 
 LESSONS = course.lessons()
 REPOSITORY = "https://github.com/somebody/fork"
+OWN = {"stub", "check", "solution"}  # what a notebook shows in its own way
+PAGE = """\
+See [there](there.md).
+
+=== "NNX"
+
+    ```python
+    print("1\\n\\n  2")
+    #> 1
+    #>
+    #>   2
+    ```
+
+=== "Linen"
+
+    Text.
+
+    ```python
+    def f():
+        pass
+
+
+    f()
+    ```
+
+!!! note
+
+    One.
+
+    Two.
+
+??? tip "Of `f`"
+
+    - three
+
+??? abstract "Code"
+
+    ```python
+    f()
+    ```
+
+```console
+=== "make"
+
+    test
+```
+"""
+CELLS = [
+    "See [there](https://example.com/there.md).\n\n#### NNX",
+    'print("1\\n\\n  2")',
+    "#### Linen\n\nText.",
+    "def f():\n    pass\n\n\nf()",
+    "> **Note**\n>\n> One.\n>\n> Two.\n\n"
+    "<details>\n<summary>Of <code>f</code></summary>\n\n- three\n\n</details>\n\n"
+    "**Code**",
+    "f()",
+    '```console\n=== "make"\n\n    test\n```',
+]
 
 
 own = reads("mkdocs.yml", of=lambda lesson: lesson.folder.glob("*.*"))
@@ -59,9 +119,46 @@ def test_a_notebook_is_valid_pinned_and_always_the_same(lesson):
         f' "flax=={version("flax")}" "jax=={version("jax")}"'
     )
     assert "https://example.com/lesson/" in sources[0]
-    assert "`" * 3 not in sources[0]
-    assert "](../" not in sources[0]
-    assert not any(cell.get("outputs") for cell in notebook.cells)
+    assert not [s for s in sources if "](../" in s or "--8<--" in s or "#>" in s]
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    assert tags == ["install", "answer", "verdict"]
+
+
+@own
+def test_a_notebook_holds_the_whole_lesson(lesson):
+    text = attempts.notebook(lesson, "https://example.com/lesson/", REPOSITORY)
+    cells = nbformat.reads(text, as_version=4).cells
+    whole = "\n".join(cell.source for cell in cells)
+    places = [
+        whole.index(f"\n{line}\n") for line in re.findall("\n(##.*)\n", lesson.page)
+    ]
+    assert places == sorted(places)
+    assert len(places) > 10
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    blocks = [
+        block.source
+        for block in read_blocks(lesson.folder / "index.md")
+        if (block.snippet or "").rpartition(":")[2] not in OWN
+        and "print(check(" not in block.source
+    ]
+    assert len(code) == len(blocks) + 3  # what to install, the answer and the verdict
+    for cell, block in zip(code[1:-2], blocks, strict=True):
+        shown = "".join(output.text for output in cell.outputs)
+        lines = [line for line in block.splitlines() if not line.startswith("#>")]
+        assert cell.source == "\n".join(lines).strip()
+        assert shown.splitlines() == [
+            line[3:] for line in block.splitlines() if line.startswith("#>")
+        ]
+    assert lesson.section("solution") not in whole
+    assert all(f"<summary>{title}</summary>" in whole for title, _ in lesson.hints)
+
+
+def test_tabs_boxes_and_blocks_of_a_page_are_those_of_a_notebook():
+    cells = attempts.cells_of(PAGE, lambda target: f"https://example.com/{target}")
+    assert ["".join(cell["source"]) for cell in cells] == CELLS
+    shown = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
+    texts = [[line for one in outputs for line in one["text"]] for outputs in shown]
+    assert texts == [["1\n", "\n", "  2\n"], [], []]
 
 
 @reads(*SITE)
@@ -70,7 +167,10 @@ def test_the_page_leads_to_its_notebook(site, lesson):
     html = BeautifulSoup((page / "index.html").read_text("utf-8"), "html.parser")
     download = html.find("a", string="Download the notebook")
     assert download["href"] == download["download"] == f"{lesson.name}.ipynb"
-    notebook = json.loads((page / download["href"]).read_text("utf-8"))
+    text = (page / download["href"]).read_text("utf-8")
+    for link in set(re.findall(rf"\]\({site.url}([^)#]*)", text)):
+        assert (site.folder / link / "index.html").exists(), link
+    notebook = json.loads(text)
     assert site.url + f"course/{lesson.name}/" in "".join(
         notebook["cells"][0]["source"]
     )

@@ -10,10 +10,10 @@ import pytest
 
 from nnx_by_example import checking, judge
 from nnx_by_example.course import Lesson
-from tools.gate.lesson import caught, run_lesson
+from tools.gate.lesson import caught, run_cells, run_lesson
 from tools.gate.memory import reads
 from tools.gate.pages import read_blocks
-from tools.gate.process import Server
+from tools.gate.process import Server, in_process
 from tools.project import ROOT
 from tools.website import attempts
 
@@ -109,11 +109,27 @@ def test_the_solution_passes(lesson):
 
 
 def test_a_notebook_judges_the_answer_that_is_pasted_into_it(run):
-    of_stub, *of_solution = run[1]
+    (of_stub, *of_solution), _ = run[1]
     assert "still to be written" in of_stub
     assert [shown.splitlines()[0] for shown in of_solution] == [
         f"+ {run[0].name}: passed"
     ]
+
+
+def test_a_notebook_shows_what_its_cells_print(run):
+    assert run[1][1] == []
+
+
+def test_a_notebook_that_shows_something_else_is_seen():
+    cells = [
+        attempts.block_cell("print(1)\n#> 1\n"),
+        attempts.block_cell("print(2)\n#> 3\n"),
+        attempts.block_cell("print(4)\n"),
+        attempts.block_cell("5\n"),
+        attempts.code_cell("", "answer"),
+    ]
+    _, wrong = in_process(run_cells, attempts.written(cells), "print(6)")
+    assert [line.split()[0] for line in wrong] == [f"cell-{n}" for n in (1, 2, 3, 4)]
 
 
 def test_the_untouched_stub_fails_with_a_friendly_message(lesson):

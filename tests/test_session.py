@@ -52,6 +52,14 @@ def verdicts(request, tmp_path):
     return checking.Check(LESSON, file).verdict(), *in_process(of_session, file)
 
 
+def test_a_notebook_gets_no_codes_of_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    shown = session.Shown(Verdict(LESSON.name), LESSON)
+    assert "\x1b" not in repr(shown) + shown._repr_html_()
+    assert f"\N{CHECK MARK} {LESSON.name}" in shown._repr_html_()
+    assert capsys.readouterr().out == ""
+
+
 def test_a_session_says_what_the_command_says(verdicts):
     found, text, html, passed = verdicts
     assert text == repr(session.Shown(found, LESSON))

@@ -5,9 +5,11 @@ puts back what it alters. It imports little beyond what such a process has impor
 """
 
 import gc
+import re
 from pathlib import Path
 from unittest.mock import patch
 
+import jax
 import nbformat
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
@@ -19,7 +21,7 @@ from nnx_by_example.verdict import Verdict
 
 def run_lesson(
     text: str, answer: str, path: Path, function: str, start: str
-) -> tuple[list[str], dict]:
+) -> tuple[tuple[list[str], list[str]], dict]:
     """Return what `run_cells` and `verdicts` do, which compile the same code.
 
     Args:
@@ -35,10 +37,11 @@ def run_lesson(
         return run_cells(text, answer), verdicts(path, function, start)
 
 
-def run_cells(text: str, answer: str) -> list[str]:
+def run_cells(text: str, answer: str) -> tuple[list[str], list[str]]:
     """Return what the last cell of a notebook gives: of the stub, then of an answer.
 
-    An error of any cell comes instead, and last.
+    An error of any cell comes instead, and last. And return what is wrong with the
+    outputs: which cell shows another than it prints.
 
     It runs from top to bottom in IPython, on the packages that are installed. Then, as
     a learner does, the answer is written into its cell, and that and those below run
@@ -48,22 +51,37 @@ def run_cells(text: str, answer: str) -> list[str]:
       text: the notebook, as it is published.
       answer: what to write into the cell for the answer.
     """
-    shell, printed = InteractiveShell.instance(), []
+    shell, said, wrong = InteractiveShell.instance(), [], []
     shell.reset(new_session=False)  # a lesson before may have left names
     cells = [
         c for c in nbformat.reads(text, as_version=4).cells if c.cell_type == "code"
     ]
+    cells = [cell for cell in cells if not cell.source.startswith("%pip")]
     tagged = ["answer" in cell.metadata.get("tags", []) for cell in cells]
-    below = cells[tagged.index(True) + 1 :]
-    sources = [cell.source for cell in cells if not cell.source.startswith("%pip")]
-    for run in (sources, [answer, *(cell.source for cell in below)]):
-        for source in run:
-            with capture_output():
-                result = shell.run_cell(source)
+    at = tagged.index(True)
+    answered = nbformat.NotebookNode({**cells[at], "source": answer})
+    for run in (cells, [answered, *cells[at + 1 :]]):
+        for cell in run:
+            with capture_output() as captured:
+                result = shell.run_cell(cell.source)
+                jax.effects_barrier()
             if error := result.error_before_exec or result.error_in_exec:
-                return [*printed, repr(error)]
-        printed.append(repr(result.result))
-    return printed
+                return [*said, repr(error)], wrong
+            wrong += differences(cell, captured)
+        said.append(repr(result.result))
+    return said, wrong
+
+
+def differences(cell, captured) -> list[str]:
+    """Return in one line what a cell prints, if the notebook shows something else.
+
+    IPython prints a last value too. Only a verdict is one.
+    """
+    shown = "".join(output.text for output in cell.outputs)
+    printed = re.sub(" +$", "", captured.stdout, flags=re.M) + captured.stderr
+    if printed == shown or "verdict" in cell.metadata.get("tags", []):
+        return []
+    return [f"{cell.id} shows {shown!r}, and prints {printed!r}"]
 
 
 def verdicts(path: Path, function: str, start: str) -> dict:

@@ -83,7 +83,7 @@ def on_pre_build(config):
 
 
 def on_files(files, config):
-    """Add the notebook of each lesson's problem beside its page."""
+    """Add the notebook of each lesson beside its page."""
     for lesson in course.lessons(config["nav"], DOCS):
         address = f"course/{lesson.name}/"
         url, repository = f"{config['site_url']}{address}", config["repo_url"]
