@@ -96,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
 
     here = "its name, as in the address of its page; by default the one where you are"
     command(show_list, "list")
+    command(exchange, "progress").add_argument(
+        "names", metavar="LESSON", nargs="*", help="one that you have solved elsewhere"
+    )
     command(start, "start", here)
     check_one = command(check, "check", here)
     check_one.add_argument(
@@ -147,6 +150,21 @@ def show_list(asked: argparse.Namespace, screen: Screen) -> int:
     screen.course(lessons, done, here)
     screen.line()
     show_next(here, screen)
+    return PASSED
+
+
+def exchange(asked: argparse.Namespace, screen: Screen) -> int:
+    """Add lessons to those that you have solved, and print all as one line."""
+    given = [lesson_named(name).name for name in asked.names]  # before one is written
+    for name in dict.fromkeys(given):
+        if name not in progress.read().solved:
+            progress.add("solved", name)
+    solved = progress.read().solved
+    names = [lesson.name for lesson in course.lessons() if lesson.name in solved]
+    if names:
+        print(*names)  # one line, however narrow the terminal
+    else:
+        Screen(screen.plain, stderr=True).line("You have solved no lesson yet.")
     return PASSED
 
 

@@ -21,6 +21,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 from playwright.sync_api import expect
 
+from nnx_by_example import course
 from tools.gate.browser import HANG_MS
 from tools.gate.memory import SITE, reads
 from tools.gate.pages import Block, read_blocks
@@ -117,6 +118,11 @@ SHOW = """block => {
     }
   }
 }"""
+# The names of the lessons that have a tick: in the list at the left, on the course map.
+TICKED = """place => [...document.querySelectorAll(place)]
+  .filter(link => getComputedStyle(link, "::after").content.includes("✓"))
+  .map(link => link.href.split("/").at(-2))"""
+LIST, MAP = ".md-nav--primary li > a", "article h3 > a"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 # What the first load of a page may take, with an empty cache.
@@ -348,6 +354,107 @@ def test_buttons_stand_above_the_code_on_a_phone(open_page):
     assert page.evaluate(beside) > 10
     page.set_viewport_size(PHONE)
     assert page.evaluate(beside) == 0
+
+
+def test_a_lesson_that_is_ticked_off_is_marked_and_the_next_is_offered(open_page, site):
+    first, second, *others = course.lessons()
+    page = open_page("course/")
+    page.evaluate("window.kept = true")
+    for place in (LIST, MAP):
+        assert page.evaluate(TICKED, place) == []
+    expect(page.locator(".go-on")).to_be_hidden()
+    page.get_by_role("link", name=first.meta["title"]).first.click()
+    page.wait_for_url(f"{site.url}course/{first.name}/")
+    box = page.get_by_label("I have solved this lesson")
+    for press in (box.check, box.uncheck, box.check):
+        press()
+    assert page.evaluate(TICKED, LIST) == [first.name]
+    page.get_by_role("link", name="The course").first.click()
+    page.wait_for_url(site.url + "course/")
+    go_on = page.get_by_role("link", name=f"lesson 2: {second.meta['title']}")
+    expect(go_on).to_be_visible()
+    assert page.evaluate("window.kept") is True
+    page.reload()
+    for place in (LIST, MAP):
+        assert page.evaluate(TICKED, place) == [first.name]
+    page.get_by_role("link", name="Home").first.click()
+    expect(page.get_by_role("link", name="Start the course")).to_be_hidden()
+    go_on.click()
+    page.wait_for_url(f"{site.url}course/{second.name}/")
+    expect(box).not_to_be_checked()
+    names = [lesson.name for lesson in (first, *others)]
+    page.evaluate("names => __md_set('solved', names)", names)
+    page.reload()
+    assert page.evaluate(TICKED, LIST) == names
+    box.check()
+    page.goto(site.url)
+    expect(page.locator(".go-on")).to_be_hidden()
+    expect(page.get_by_role("link", name="Start the course")).to_be_visible()
+
+
+def test_a_lesson_is_ticked_off_by_keyboard(open_page):
+    page = open_page(LESSON)
+    box = page.get_by_label("I have solved this lesson")
+    page.locator("#check ~ details").first.locator("summary").focus()
+    for _ in range(20):
+        if box.evaluate("box => box == document.activeElement"):
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(box).to_be_checked()
+    assert page.evaluate(TICKED, LIST) == ["call-vs-init"]
+    page.keyboard.press("Space")
+    assert page.evaluate(TICKED, LIST) == []
+
+
+def test_the_map_reads_what_nbe_prints_and_prints_what_nbe_reads(open_page):
+    page = open_page("course/")
+    copy = page.get_by_role("button", name="Copy", exact=True)
+    expect(copy).to_be_hidden()
+    field, status = (
+        page.get_by_label("Paste what nbe progress"),
+        page.get_by_role("status"),
+    )
+    field.fill(" batch-norm  call-vs-init <b>gone</b> batch-norm\n")
+    field.press("Enter")
+    expect(status).to_have_text(
+        "Lessons added: 2. Left out, as no lesson has this name: <b>gone</b>."
+    )
+    for place in (LIST, MAP):
+        assert page.evaluate(TICKED, place) == ["call-vs-init", "batch-norm"]
+    expect(page.locator(".go-on")).to_contain_text("Go on with lesson 1: ")
+    copy.click()
+    line = page.evaluate("navigator.clipboard.readText()")
+    assert line == "nbe progress call-vs-init batch-norm"
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    assert page.evaluate(TICKED, MAP) == []
+    field.fill(line)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(status).to_have_text("Lessons added: 2.")
+    assert page.evaluate(TICKED, MAP) == ["call-vs-init", "batch-norm"]
+
+
+@pytest.mark.parametrize("kept", ["{", "3", '{"a": 1}', '[1, null, "gone"]'])
+def test_what_is_kept_and_makes_no_sense_counts_as_nothing(open_page, kept):
+    page = open_page("course/")
+    page.evaluate("text => localStorage[__md_scope.pathname + '.solved'] = text", kept)
+    page.reload()
+    assert page.evaluate(TICKED, MAP) == []
+    expect(page.locator(".go-on")).to_be_hidden()
+    assert not page.failures
+
+
+def test_a_map_with_all_solved_is_accessible_and_fits(open_page, site):
+    page = open_page("course/", viewport=PHONE)
+    names = [lesson.name for lesson in course.lessons()]
+    page.evaluate("names => __md_set('solved', names.slice(1))", names)
+    page.reload()
+    expect(page.locator(".go-on")).to_be_visible()
+    assert not violations(page)
+    for width in (390, 768):
+        assert not too_wide(page, width)
 
 
 def too_wide(page, width):
@@ -601,6 +708,9 @@ def test_a_page_is_readable_without_javascript(browser, site):
         assert page.get_by_text("linen_model.init").first.is_visible()
         page.get_by_text("Show the solution").click()
         assert page.locator("details[open] .language-python").first.is_visible()
+        for path in (LESSON, "course/", ""):
+            page.goto(site.url + path)
+            assert page.locator(".tick, .go-on, .solved-line").count() == 0
 
 
 def test_instant_navigation_keeps_the_page(open_page, site):

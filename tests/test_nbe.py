@@ -618,6 +618,23 @@ def test_the_next_lesson_is_the_next_that_is_not_solved():
     assert current(lessons, done, after=2) is None
 
 
+def test_progress_is_one_line_that_another_folder_reads(tmp_path, command):
+    names = [lesson.name for lesson in course.lessons()]
+    (tmp_path / "other").mkdir()
+    empty = command(tmp_path, "progress")
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert "no lesson yet" in empty.stderr
+    assert not (tmp_path / "attempts").exists()
+    progress.add("solved", names[3], tmp_path / "attempts")
+    progress.add("solved", "gone-since", tmp_path / "attempts")
+    line = command(tmp_path, "progress", *reversed(names), names[0]).stdout
+    assert line == " ".join(names) + "\n"  # far more than 80 columns
+    text = (tmp_path / "attempts" / progress.NAME).read_text()
+    assert all(text.count(f"solved {name} ") == 1 for name in names)
+    assert command(tmp_path / "other", "progress", *line.split()).stdout == line
+    assert command(tmp_path / "other", "progress").stdout == line
+
+
 def test_start_and_reset_lose_nothing(tmp_path, attempt, command):
     file = attempt("mine = 1\n")
     assert "Left as it is" in command(tmp_path, "start", LESSON.name).stdout
@@ -688,6 +705,7 @@ def test_a_terminal_of_80_columns_without_colour_shows_it_all(tmp_path):
         (["check", "call-vs-int"], "Did you mean call-vs-init?"),
         (["check", "zzz"], "`nbe list` shows all names"),
         (["reset", "call-vs-init"], "there is no attempts/call-vs-init.py to reset"),
+        (["progress", "call-vs-init", "bach-norm"], "Did you mean batch-norm?"),
         (["grade"], "invalid choice"),
         ([], "required"),
     ],
