@@ -156,8 +156,9 @@ def show_list(asked: argparse.Namespace, screen: Screen) -> int:
 def exchange(asked: argparse.Namespace, screen: Screen) -> int:
     """Add lessons to those that you have solved, and print all as one line."""
     given = [lesson_named(name).name for name in asked.names]  # before one is written
+    before = progress.read().solved
     for name in dict.fromkeys(given):
-        if name not in progress.read().solved:
+        if name not in before:
             progress.add("solved", name)
     solved = progress.read().solved
     names = [lesson.name for lesson in course.lessons() if lesson.name in solved]

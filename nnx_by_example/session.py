@@ -18,7 +18,6 @@ CARD = (
     '<div style="border-left: 4px solid {colour}; padding-left: 1em">'
     "<p><strong>{headline}</strong></p>{rest}</div>"
 )
-CODE = r"<code>\1</code>"
 COLOURS = {True: "#3fa34d", False: "#d9534f"}
 
 
@@ -44,8 +43,9 @@ class Shown:
 
     def _repr_html_(self) -> str:
         """Return the same as HTML; a notebook calls this name."""
+        from nnx_by_example.show import headline
+
         verdict = self.verdict
-        headline, _, rest = repr(self).partition("\n")
         sign = "\N{CHECK MARK}" if verdict.passed else "\N{BALLOT X}"
         if verdict.passed:
             rest = paragraph(self.lesson.meta["proves"])
@@ -62,14 +62,19 @@ class Shown:
                 rest += paragraph(f"Next: {verdict.advice}")
         if verdict.note:
             rest += paragraph(f"Note: {verdict.note}")
-        headline = f"{sign} {html.escape(headline[2:])}"
+        title = html.escape(f"{sign} {headline(verdict, self.lesson)}")
         colour = COLOURS[verdict.passed]
-        return CARD.format(colour=colour, headline=headline, rest=rest)
+        return CARD.format(colour=colour, headline=title, rest=rest)
 
 
 def paragraph(text: str) -> str:
-    """Return a sentence as HTML, what stands in backquotes as code."""
-    return f"<p>{re.sub('`([^`]+)`', CODE, html.escape(text))}</p>"
+    """Return a sentence as a paragraph of HTML."""
+    return f"<p>{inline(text)}</p>"
+
+
+def inline(text: str) -> str:
+    """Return a text as HTML, what stands in backquotes as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def check(lesson: str, function: Callable) -> Shown:

@@ -66,6 +66,11 @@ MAX_OUTPUT_LINES, MIN_COLUMNS = 20, 10
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+def headline(verdict: Verdict, lesson: Lesson) -> str:
+    """Return in a few words what a check says of an attempt."""
+    return f"{lesson.name}: {HEADLINES.get(verdict.stage, 'passed')}"
+
+
 class Screen:
     """A terminal, or whatever stands in its place."""
 
@@ -107,13 +112,11 @@ class Screen:
 
     def verdict(self, verdict: Verdict, lesson: Lesson) -> None:
         """Show what a check says of an attempt."""
+        self.headline(verdict, lesson)
         if verdict.passed:
-            self.line((f"{self.signs['passed']} {lesson.name}: passed", "passed"))
             self.line(f"  {lesson.meta['proves']}")
             self.note(verdict)
             return
-        headline = HEADLINES[verdict.stage]
-        self.line((f"{self.signs['failed']} {lesson.name}: {headline}", "failed"))
         self.line()
         for line in verdict.message.splitlines():
             self.line(f"  {line}")
@@ -144,6 +147,11 @@ class Screen:
             self.line("  Next: ", (verdict.advice, "advice"))
         self.note(verdict)
 
+    def headline(self, verdict: Verdict, lesson: Lesson) -> None:
+        """Show in one line what a check says of an attempt."""
+        style = "passed" if verdict.passed else "failed"
+        self.line((f"{self.signs[style]} {headline(verdict, lesson)}", style))
+
     def note(self, verdict: Verdict) -> None:
         """Show the warning that the learner's code caused, if there is one."""
         if verdict.note:
@@ -154,11 +162,8 @@ class Screen:
         """Show a verdict as one line; None stands for a lesson that is not started."""
         if verdict is None:
             self.line(f"{self.signs['open']} {lesson.name}: not started")
-        elif verdict.passed:
-            self.line((f"{self.signs['passed']} {lesson.name}: passed", "passed"))
         else:
-            headline = HEADLINES[verdict.stage]
-            self.line((f"{self.signs['failed']} {lesson.name}: {headline}", "failed"))
+            self.headline(verdict, lesson)
 
     def bar(self, lessons: list[Lesson], progress: Progress) -> None:
         """Show how much of the course is solved, as one line."""

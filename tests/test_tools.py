@@ -43,7 +43,7 @@ def test_a_new_lesson_passes_with_one_line_of_nav(project):
     assert "_template" not in page
     assert "lesson_name" not in page
     course_map = (project / ".cache/generated/course-map.md").read_text()
-    before = next(one for one in course.lessons() if one.name == "call-vs-init")
+    before = course.named("call-vs-init")
     assert f"### {before.number + 1}. [Gated unit](gated-unit/index.md)" in course_map
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from nnx_by_example import course
 from tools.project import HANG
 
-LESSON = next(lesson for lesson in course.lessons() if lesson.name == "call-vs-init")
+LESSON = course.named("call-vs-init")
 SOLUTION = LESSON.section("solution")
 
 

@@ -5,7 +5,6 @@ which opens notebooks from GitHub alone; and how to install the command `nbe`.
 """
 
 import functools
-import html
 import json
 import re
 import textwrap
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from urllib.parse import urljoin
 
 from nnx_by_example.course import Lesson
-from nnx_by_example.session import CODE
+from nnx_by_example.session import inline
 from tools.sources import SNIPPETS, expanded, site_config
 from tools.website.twins import plain
 
@@ -105,8 +104,7 @@ def flat(text: str) -> str:
         if kind == "!!!":
             lines = ["> " + line for line in f"**{title}**\n\n{body}".split("\n")]
             return "".join(f"{line.rstrip()}\n" for line in lines) + "\n"
-        title = re.sub("`([^`]+)`", CODE, html.escape(title))
-        head = f"<details>\n<summary>{title}</summary>"
+        head = f"<details>\n<summary>{inline(title)}</summary>"
         return f"{head}\n\n{body}\n\n</details>\n\n"
 
     return BOX.sub(unboxed, f"{text}\n")

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from nnx_by_example.course import ROOT, Lesson, config, lessons
+from nnx_by_example.course import ROOT, Lesson, config, lessons, named
 from tools import project
 from tools.project import HANG
 from tools.website.cost import drawn
@@ -153,7 +153,7 @@ def draw_all(folder: Path) -> None:
 
 def the_lesson() -> Lesson:
     """Return the lesson that the scenes attempt."""
-    return next(lesson for lesson in lessons() if lesson.name == LESSON)
+    return named(LESSON)
 
 
 def fingerprint(scene: Scene) -> str:
