@@ -49,10 +49,8 @@ grads = nnx.grad(lambda layer: layer(jax.numpy.ones((1, 2))).sum())(layer)
 print(len(jax.tree.leaves(grads)))
 #> 2
 """
-    for code, holds in (
-        (block, False),
-        (block.replace(")(l", ", graph=True)(l"), True),
-    ):
+    named = block.replace(")(l", ", graph=True, graph_updates=True)(l")
+    for code, holds in ((block, False), (named, True)):
         path = write(tmp_path, code)
         assert not judge(path)[2]
         assert bool(judge(path, tree=True)[2]) != holds
