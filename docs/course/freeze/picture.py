@@ -12,7 +12,7 @@ def draw(page, figure):
     axes, told = figure.subplots(), []
     names = [".".join(path) for path in page.moved["wrt=head"]]
     for wrt, color, shift in (
-        ("wrt=nnx.Param", "linen", 0.2),
+        ("wrt=nnx.Param", "ink", 0.2),
         ("wrt=head", "nnx", -0.2),
     ):
         distances = [page.moved[wrt][tuple(name.split("."))] for name in names]
@@ -21,6 +21,7 @@ def draw(page, figure):
         pairs = zip(names, distances, strict=True)
         told.append(f"{wrt}: " + ", ".join(f"{n} {value:.2f}" for n, value in pairs))
     axes.set_yticks(range(len(names), 0, -1), names)
+    axes.set_xlim(0, 0.8)
     axes.set_xlabel("largest move in ten steps")
-    axes.legend(loc="lower right")
+    axes.legend(loc="center right")
     return f"How far each array moves in ten steps. With {'; with '.join(told)}."
