@@ -10,8 +10,9 @@ def draw(page, figure):
     """
     heads = page.weights[0]
     length = heads.shape[-1]
+    figure.set_size_inches(6, 3.4)
     for head, axes in enumerate(figure.subplots(1, len(heads))):
-        axes.pcolormesh(heads[head], cmap="nnx", vmin=0, vmax=1)
+        axes.pcolormesh(heads[head], cmap="nnx", vmin=0, vmax=1.6)
         for query, row in enumerate(heads[head]):
             largest = int(row.argmax())
             axes.text(
@@ -28,7 +29,7 @@ def draw(page, figure):
         axes.set_xticks([at + 0.5 for at in range(length)], range(length))
         axes.set_yticks([at + 0.5 for at in range(length)], range(length))
         axes.tick_params(length=0)
-        axes.set_xlabel("key")
+        axes.set_xlabel("key", labelpad=2)
         axes.set_ylabel("query")
     favourites = [", ".join(map(str, head.argmax(axis=-1).tolist())) for head in heads]
     return (
