@@ -1,4 +1,4 @@
-"""Draws the attention weights of one sequence, a square of queries and keys per head."""
+"""Draws the attention weights of one sequence: queries by keys, in each head."""
 
 
 def draw(page, figure):

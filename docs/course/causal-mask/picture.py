@@ -33,6 +33,6 @@ def draw(page, figure):
     zeros = [int((weights == 0).sum()) for weights in shown.values()]
     return (
         f"Attention weights of {length} queries by {length} keys. Crosses mark weights "
-        f"of zero: {zeros[0]} without a mask, {zeros[1]} with the causal one, which are "
-        f"all above the diagonal, and {zeros[2]} with padding, the last column included."
+        f"of zero: {zeros[0]} without a mask, {zeros[1]} with the causal one, those "
+        f"above the diagonal, and {zeros[2]} with padding, the last column included."
     )
