@@ -154,10 +154,6 @@ def query_and_key_swapped(x, *rest):
     return loaded(x, *rest, order=(1, 0, 2))(x)
 
 
-def one_head(x, heads, *weights):
-    return attention(x, 1, *weights)
-
-
 def two_heads(x, heads, *weights):
     return attention(x, 2, *weights)
 
@@ -204,7 +200,6 @@ MISTAKES = {
     bias_left_zero: "Load the biases too: they are not zero here.",
     key_and_value_swapped: "Query, key, value: the value is the last part of `fused`.",
     query_and_key_swapped: "Query, key, value: the query is the first part of `fused`.",
-    one_head: "Pass `heads`: one wide head mixes what belongs to several.",
     two_heads: "Pass `heads` as it is: there may be more than two.",
     causal: "No mask is asked for: each position sees all.",
     decode_left_out: "Say `decode=False` when you build the layer.",

@@ -164,10 +164,6 @@ def two_heads(seed, x, heads, window):
     return layer(seed, x, 2)(x, mask=band(x, window))
 
 
-def one_head(seed, x, heads, window):
-    return causal_mask(seed, x, 1, window)
-
-
 def seed_zero(seed, *rest):
     return causal_mask(0, *rest)
 
@@ -216,7 +212,6 @@ MISTAKES = {
     ),
     decode_left_out: "Say `decode=False` when you build the layer.",
     two_heads: "Pass `heads` as it is: there may be more than two.",
-    one_head: "Pass `heads` to the layer: each head has weights of its own.",
     seed_zero: "Pass the seed to `nnx.Rngs`.",
     wrapped_round: "The first rows see later ones: their window is shorter.",
     window_by_window: "Call the layer once on all of x: a mask says who sees whom.",
