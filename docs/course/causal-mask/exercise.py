@@ -195,7 +195,7 @@ def fused(seed, x, heads):
     """Return the product of the kernels of value and output."""
     attention = layer(seed, x, heads)
     kernels = attention.value.kernel[...], attention.out.kernel[...]
-    return jnp.einsum("fhd,hdo->fo", *kernels)
+    return jnp.einsum("fhd,hdg->fg", *kernels)
 
 
 MISTAKES = {
