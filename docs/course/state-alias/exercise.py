@@ -71,8 +71,8 @@ def check(candidate, *more):
             losses.append(jnp.minimum(loss, losses[-1]))
         right, shape = jnp.stack(losses[1:]), getattr(answer, "shape", None)
         if shape != right.shape or not jnp.allclose(answer, right, 1e-3, 1e-3):
-            call = f"{candidate.__name__}(x={x.tolist()}, y={y.tolist()})"
-            return f"{call}\n  expected: {right}\n  got:      {answer}"
+            call = f"{candidate.__name__}(x, y)\n  x = {x.tolist()}\n  y = {y.tolist()}"
+            return f"{call}\n  expected: {right.round(2)}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
