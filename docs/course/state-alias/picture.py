@@ -15,13 +15,15 @@ def draw(page, figure):
     axes = figure.subplots()
     axes.plot(steps, live, color="nnx", label="model")
     axes.plot(steps, alias, "o", color="nnx", label="best = nnx.state(model)")
-    axes.plot(steps, kept, color="linen", label="best = nnx.clone(model, arrays=True)")
-    axes.set(xlabel="train steps", ylabel="loss", ylim=(0, None))
+    axes.plot(
+        steps, kept, "--", color="ink", label="best = nnx.clone(model, arrays=True)"
+    )
+    axes.set(xlabel="train steps", ylabel="loss", ylim=(-0.7, None))
     axes.legend(frameon=False)
-    lowest = kept.min()
+    best = live.argmin()
     return (
         f"Loss over {len(live) - 1} train steps. It falls from {live[0]:.1f} to "
-        f"{lowest:.1f} at step {live.argmin()}, and rises again to {live.max():.1f} "
-        "or less. The state that was kept there lies on the curve of the model at "
-        f"every step; the clone stays at {lowest:.1f}."
+        f"{live[best]:.1f} at step {best}, and rises again to {live[best:].max():.1f}. "
+        "The state that was kept at the lowest loss lies on the curve of the model at "
+        f"every step; the clone that was kept there stays at {kept[-1]:.1f}."
     )
