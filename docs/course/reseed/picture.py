@@ -14,7 +14,7 @@ def draw(page, figure):
     axes.plot(page.steps, same, color="nnx", label="one key")
     axes.plot(page.steps, other, "o", color="ink", ms=4, label="a key for each")
     axes.set(xlabel="added to each feature", ylabel="loss")
-    axes.legend()
+    axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return (
         f"The loss at {len(same)} inputs. With one key it rises from {same[0]:.0f} to "
         f"{same[-1]:.0f} along a line; with a key for each it jumps between "
