@@ -486,7 +486,7 @@ def too_much(requested, site):
 
 
 def loaded(site, path):
-    """Return the addresses of what a browser loads for a page, itself first.
+    """Return the addresses of what a browser loads for a page, itself first, each once.
 
     The theme loads two files that no tag names: its search, and the list of pages.
     """
@@ -498,7 +498,7 @@ def loaded(site, path):
         config["search"],
         f"{config['base'].rstrip('/')}/sitemap.xml",
     ]
-    return [url, *(urljoin(url, link) for link in links)]
+    return [url, *dict.fromkeys(urljoin(url, link) for link in links)]
 
 
 def seen_by_a_reader(site, path):
