@@ -31,11 +31,12 @@ from rich.progress import Progress
 
 from examples.cost import models, ways
 
+ROOT = Path(__file__).parents[2]
 RESULT = Path(__file__).parent / "measured.json"
 ROUNDS = 9
 PACKAGES = ("flax", "jax", "jaxlib", "optax")
 # The wide model by its number of leaves: a layer has two.
-LEAVES = {"10 leaves": 5, "100 leaves": 50, "500 leaves": 250}
+LEAVES = {"10 leaves": 5, "100 leaves": 50, "300 leaves": 150}
 TRANSFORMER = {"count": 4, "features": 128, "heads": 4}
 # The models that are built and compiled: the others take minutes, or are too small.
 BUILT = ("100 leaves", "transformer")
@@ -141,7 +142,7 @@ def loops(functions, rounds, steps):
             awaited[name].append(wall_seconds(way, steps, awaited=True))
             queued[name].append(wall_seconds(way, steps, awaited=False))
             python[name].append(ways.python_share(way, [()] * steps))
-    shares = {name: round(statistics.median(found), 2) for name, found in python.items()}
+    shares = {way: round(statistics.median(found), 2) for way, found in python.items()}
     return {"awaited": summary(awaited), "queued": summary(queued), "python": shares}
 
 
@@ -239,21 +240,22 @@ def cache_ways(capacity, features=256, heads=8):
     }
 
 
-def first_built(name, way):
+def first_built(name, way, leaves, transformer):
     """Build a model once, and print the CPU seconds: a process calls this first."""
-    found = {model: built for model, *built in cases(LEAVES, TRANSFORMER)}
-    function = ways.construct_ways(*found[name])[way]
-    print(cpu_seconds(function))
+    found = {model: built for model, *built in cases(leaves, transformer)}
+    print(cpu_seconds(ways.construct_ways(*found[name])[way]))
 
 
-def first_builds(name, rounds):
+def first_builds(name, leaves, transformer, rounds):
     """Return the CPU seconds that each way to build takes in a process of its own."""
     times = {way: [] for way in ("Linen, init", "NNX, constructor")}
     for _ in range(rounds):
-        for way in times:
-            command = [sys.executable, "-m", __spec__.name, "--first", name, way]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            times[way].append(float(done.stdout))
+        for way, found in times.items():
+            given = json.dumps([name, way, leaves, transformer])
+            command = [sys.executable, "-m", "examples.cost.measure", "--first", given]
+            options = {"check": True, "capture_output": True, "text": True}
+            done = subprocess.run(command, cwd=ROOT, **options)
+            found.append(float(done.stdout))
     return times
 
 
@@ -275,8 +277,7 @@ def measure(
     Args:
       leaves: the wide models, name to number of layers.
       transformer: the arguments of the transformer.
-      built: the models that are built and compiled, with new processes for those that
-        `LEAVES` or `TRANSFORMER` name.
+      built: the names of those that are built and compiled.
       features: those of the transformers that step in loops.
       steps: of a loop, and of one that is too long.
       capacities: the numbers of tokens for which a cache has room.
@@ -297,7 +298,7 @@ def measure(
         if name not in built:
             continue
         progress(f"first construct, {name}")
-        first = summary(first_builds(name, compiles))
+        first = summary(first_builds(name, leaves, transformer, compiles))
         progress(f"construct, {name}")
         construct = ways.construct_ways(make, linen_model, x)
         later = summary(take_turns(construct, rounds, seconds))
@@ -361,7 +362,7 @@ def main():
     """Measure all, with a bar that says how far it is, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--first", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
