@@ -41,10 +41,10 @@ TRANSFORMER = {"count": 4, "features": 128, "heads": 4}
 # The models that are built and compiled: the others take minutes, or are too small.
 BUILT = ("100 leaves", "transformer")
 # Of each kind of way, those that compile differently.
-COMPILED = ("Linen", "nnx.jit", "nnx.jit, graph=False", "jax.jit, as_pure")
+COMPILED = ("Linen", "nnx.jit", "jax.jit, as_pure")
 # The transformer of a loop, by its features, and what steps in the loop.
 FEATURES = (32, 64, 128, 256)
-LOOPED = ("Linen", "nnx.jit", "nnx.jit, graph=False", "jax.jit, as_pure")
+LOOPED = ("Linen", "nnx.jit", "jax.jit, as_pure")
 # Steps of a loop; then those that make a queue too long.
 STEPS, MANY_STEPS = 8, 128
 # Attention that decodes: tokens that there is room for, and those that are filled.

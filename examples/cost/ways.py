@@ -79,7 +79,7 @@ def forward_ways(model, linen_model, params, x):
         tree_by_mode = nnx.jit(call)
     cached = nnx.cached_partial(nnx.jit(call, **GRAPH), model, **GRAPH)
     partial = nnx.jit_partial(call, model, graph=False)
-    once, once_pure, each = (jax.jit(merge_and_call) for _ in range(3))
+    once, each = jax.jit(merge_and_call), jax.jit(merge_and_call)
     return {
         "Linen": lambda: linen({"params": params}, x),
         "nnx.jit": lambda: graph(model, x),
@@ -90,8 +90,7 @@ def forward_ways(model, linen_model, params, x):
         "nnx.jit_partial": lambda: partial(x),
         "jax.jit, module": lambda: module(model, x),
         "jax.jit, split each time": lambda: each(nnx.split(model)[1], x),
-        "jax.jit, split once": lambda: once(state, x),
-        "jax.jit, as_pure": lambda: once_pure(pure, x),
+        "jax.jit, as_pure": lambda: once(pure, x),
     }
 
 

@@ -104,9 +104,7 @@ def as_svg(made, label: str) -> str:
     svg = notebooks.for_both_schemes(file.getvalue())
     svg = svg.replace(NNX, "var(--nnx)").replace(LINEN, "var(--linen)")
     svg = re.sub(r' transform="rotate\(-0 [^)]*\)"| id="[a-z]+_[\d.]+"', "", svg)
-    svg = re.sub(
-        r'(?<==")(\d+\.\d)\d+(?=")', r"\1", svg
-    )  # a tenth of a point is enough
+    svg = re.sub(r'(?<==")(\d+\.\d)\d+(?=")', r"\1", svg)  # to a tenth of a point
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
@@ -147,29 +145,26 @@ def loop_curves(found: dict) -> str:
     """Return a plot of what `nnx.jit` adds to a step, awaited or not, by its length."""
     first = next(iter(next(iter(found.values()))["awaited"]))
     steps = [entry["awaited"][first]["us"] / 1000 for entry in found.values()]
-    made, axes = figure(6, 2.9)
-    for kind, line in {"awaited": "-", "queued": "--"}.items():
+    made, axes = figure(6, 2.6)
+    largest = 1.0
+    looks = {"awaited": ("-", (4, 5), "left"), "queued": ("--", (-4, -13), "right")}
+    for kind, (line, offset, side) in looks.items():
         values = [entry[kind]["nnx.jit"]["ratio"] for entry in found.values()]
-        axes.plot(steps, values, f"o{line}", color=NNX, label=kind, clip_on=False)
+        largest = max(largest, *values)
+        axes.plot(steps, values, f"o{line}", color=NNX, clip_on=False)
+        place = {"xytext": offset, "textcoords": "offset points", "ha": side}
+        axes.annotate(kind, (steps[1], values[1]), color=NNX, **place)
     axes.axhline(1, color=LINEN, linestyle=":", clip_on=False)
-    axes.annotate(
-        "Linen",
-        (1, 1),
-        (-4, 3),
-        ("axes fraction", "data"),
-        "offset points",
-        color=LINEN,
-        ha="right",
-        weight="bold",
-    )
+    place = {"xytext": (0, -13), "textcoords": "offset points"}
+    axes.annotate("Linen", (steps[0], 1), color=LINEN, weight="bold", **place)
+    axes.set_ylim(1 - 0.2 * (largest - 1), 1 + 1.1 * (largest - 1))
     axes.set_xscale("log")
-    axes.set_xticks(steps, [f"{step:.3g}" for step in steps])
+    axes.set_xticks(steps, [f"{step:.2g}" for step in steps])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}×")
     axes.set_xlabel("a step in Linen, ms")
     axes.set_ylabel("a step by nnx.jit")
     axes.grid(alpha=0.2, clip_on=False)
-    made.legend(loc="outside upper center", ncols=2)
     label = "Wall time of a step by nnx.jit as a multiple of Linen's, by its length: "
     return as_svg(made, label + loop_sentence(found))
 
@@ -230,25 +225,23 @@ def curves(found: dict) -> str:
     capacities = [int(capacity) for capacity in found]
     made, axes = figure(6, 3.2)
     looks = {
-        "without": (notebooks.INK, "--", "o", "all tokens\nagain"),
-        "full": (NNX, "-", "o", "full cache"),
-        "few": (NNX, "none", "x", ""),
+        "without": (notebooks.INK, "o--", "all tokens\nagain"),
+        "full": (NNX, "o-", "full cache"),
     }
-    for name, (color, line, marker, words) in looks.items():
-        values = [found[str(capacity)][name]["us"] / 1000 for capacity in capacities]
-        label = {"few": "cache with few tokens"}.get(name)
-        axes.plot(
-            capacities,
-            values,
-            marker,
-            ls=line,
-            color=color,
-            label=label,
-            clip_on=False,
-        )
-        axes.text(capacities[-1] * 1.1, values[-1], words, color=color, va="center")
+    times = {
+        name: [found[str(capacity)][name]["us"] / 1000 for capacity in capacities]
+        for name in ("without", "full", "few")
+    }
+    for name, (color, line, words) in looks.items():
+        axes.plot(capacities, times[name], line, color=color, clip_on=False)
+        place = (capacities[-1] * 1.15, times[name][-1])
+        axes.text(*place, words, color=color, va="center")
+    around = {"markersize": 11, "fillstyle": "none", "clip_on": False}
+    label = "a cache with few tokens"
+    axes.plot(capacities, times["few"], "o", color=NNX, label=label, **around)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.minorticks_off()
     axes.set_xticks(capacities, [f"{capacity:,}" for capacity in capacities])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("capacity of the cache, in tokens, or tokens passed again")
