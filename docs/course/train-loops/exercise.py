@@ -94,9 +94,9 @@ HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     # the last batch has two rows
     (
         4,
-        jnp.array([[0.5, 0.0, -1.0, 1.0, -2.0, -1.5, 2.0]]).T,
-        jnp.array([[2.0, 1.0, 2.0, 0.0, 1.0, 2.0, 1.0]]).T,
-        3,
+        jnp.array([[1.0, 0.5, 0.0, -2.0, -1.0, -2.0, 1.0]]).T,
+        jnp.array([[0.0, -2.0, -1.5, 0.5, 1.0, -1.5, 1.0]]).T,
+        4,
     ),
 ]
 WIDTHS = itertools.count(5)
