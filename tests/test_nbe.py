@@ -597,8 +597,10 @@ def test_the_first_steps_of_a_learner(tmp_path, command):
     first = command(tmp_path, "check", LESSON.name)
     assert first.returncode == 1
     assert "still to be written" in first.stdout
-    hints = [command(tmp_path, "hint", LESSON.name).stdout for _ in range(4)]
-    assert [hint[:6] for hint in hints] == ["Hint 1", "Hint 2", "Hint 3", "Hint 3"]
+    last = len(LESSON.hints)
+    hints = [command(tmp_path, "hint", LESSON.name).stdout for _ in range(last + 1)]
+    shown = [f"Hint {number}" for number in range(1, last + 1)]
+    assert [hint[:6] for hint in hints] == [*shown, shown[-1]]
     file.write_text(command(tmp_path, "solution", LESSON.name).stdout)
     passed = command(tmp_path, "check", LESSON.name)
     assert passed.returncode == 0

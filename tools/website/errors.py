@@ -23,7 +23,7 @@ PART = re.compile(
 # The name of an error, when the page prints it, stands before the message or alone.
 NAMED = re.compile(r"(?:.* )?([A-Z]\w+Error)(?:(?:: | - )(.+))?")
 # What a loop prints about attempts that do not fail, and data that a message lists.
-OTHER = re.compile(r".*\b(True|False)|\(.*")
+OTHER = re.compile(r".*\b(True|False)|\(.*|[a-z ]+: [\d.]+|.*no error")
 
 
 def printed(code: str) -> Iterator[tuple[str, str]]:
@@ -43,6 +43,10 @@ def printed(code: str) -> Iterator[tuple[str, str]]:
             if not line.startswith("#>"):
                 break
             output.append(line[2:].strip())
+        if "" in output:  # a message of several paragraphs
+            output = [" ".join(output[: output.index("")])]
+        elif isinstance(statement, ast.Try) and "print(error)" in handled(nodes):
+            output = [" ".join(output)]
         said = []
         for line in output if caught else []:
             if match := NAMED.fullmatch(line):
@@ -54,6 +58,11 @@ def printed(code: str) -> Iterator[tuple[str, str]]:
         if caught and not said:
             raise ValueError(f"an error is caught and not printed: {caught}")
         yield from said
+
+
+def handled(nodes: list[ast.ExceptHandler]) -> list[str]:
+    """Return the statements with which errors are handled."""
+    return [ast.unparse(statement) for node in nodes for statement in node.body]
 
 
 def shown(text: str) -> Iterator[tuple[str, str, str]]:

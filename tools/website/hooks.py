@@ -5,7 +5,9 @@ snippets, so that a page shows one kind of text only: Markdown.
 """
 
 import itertools
+import json
 import re
+from pathlib import Path
 
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
@@ -49,6 +51,10 @@ IDS = re.compile(r'(\sid="|\burl\(#|\bhref="#)')
 # Not valid at a box that opens a part of the theme; `overrides/main.html` has the form.
 ALONE, IN_FORM = ' autocomplete="off">', ' form="unrestored">'
 
+# By address of a page: what its front matter says that readers ask, and how much that
+# weighs in the search, if it is not what a section of the page weighs.
+ASKED: dict[str, tuple[str, float | None]] = {}
+
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
 
@@ -61,6 +67,20 @@ def on_startup(command, dirty):
 def on_shutdown():
     """End what is made in the background."""
     later.stop()
+
+
+@event_priority(-100)
+def on_post_build(config):
+    """Let the search know how readers put the question that a page answers."""
+    file = Path(config["site_dir"]) / "search" / "search_index.json"
+    found = json.loads(file.read_text("utf-8"))
+    for entry in found["docs"]:
+        words, weight = ASKED.get(entry["location"], ("", None))
+        if words:
+            entry["text"] = f"<p>{words}</p>{entry['text']}"
+        if weight:
+            entry["boost"] = weight
+    file.write_text(json.dumps(found, separators=(",", ":")), "utf-8")
 
 
 @event_priority(100)
@@ -100,6 +120,7 @@ def on_page_markdown(markdown, page, config, files):
 
     In the search all other pages come after the lessons, and last those that list.
     """
+    ASKED[page.url] = ", ".join(page.meta.get("asked", [])), page.meta.get("weight")
     if "proves" in page.meta:
         return f"{page.meta['proves']}\n{{ .proves }}\n\n{proof_of(markdown)}{markdown}"
     page.meta["search"] = {"boost": 0.5 if "tags" in page.meta else 0.01}
