@@ -24,7 +24,7 @@ test: .venv/ready    ## Run everything that guards the site
 	@$(SUITE) $(PART)
 
 update: .venv/ready  ## Rewrite every printed output (the #> lines) from a fresh run
-	@$(PY) -m pytest -q tests/test_pages.py --update-examples
+	@$(PY) -m pytest -q tests/test_pages.py -k 'not tree_mode' --update-examples
 
 watch: .venv/ready   ## Run the page that you save, each time you save it
 	@$(PY) -m tools.website.hooks && $(PY) -m tools.gate.watch

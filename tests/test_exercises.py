@@ -108,6 +108,11 @@ def test_the_solution_passes(lesson):
     assert lesson[1]["solution"].passed, lesson[1]["solution"].text()
 
 
+def test_the_solution_passes_in_tree_mode(lesson):
+    verdict = lesson[1]["solution in tree mode"]
+    assert verdict.passed, verdict.text()
+
+
 def test_a_notebook_judges_the_answer_that_is_pasted_into_it(run):
     (of_stub, *of_solution), _ = run[1]
     assert "still to be written" in of_stub

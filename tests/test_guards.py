@@ -39,6 +39,24 @@ def test_a_good_page_passes(tmp_path):
     assert not wrong(path)
 
 
+def test_a_page_that_holds_in_one_mode_alone_is_seen(tmp_path):
+    block = """\
+import jax
+from flax import nnx
+
+layer = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+grads = nnx.grad(lambda layer: layer(jax.numpy.ones((1, 2))).sum())(layer)
+print(len(jax.tree.leaves(grads)))
+#> 2
+"""
+    named = block.replace(")(l", ", graph=True, graph_updates=True)(l")
+    for code, holds in ((block, False), (named, True)):
+        path = write(tmp_path, code)
+        assert not judge(path)[2]
+        assert bool(judge(path, tree=True)[2]) != holds
+        assert not judge(path)[2], "the process is back in graph mode"
+
+
 @pytest.mark.parametrize("text", UNSEEN.values(), ids=UNSEEN)
 def test_code_that_nobody_runs_is_refused_with_its_line(tmp_path, text):
     path = tmp_path / "page.md"

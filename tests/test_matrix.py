@@ -33,6 +33,9 @@ docs/cost/index.md: this writes to stderr, which no page shows: \
 </testcase>
 <testcase name="test_page[docs/verified.md]"><error message="failed on setup with \
 &quot;RuntimeError: no end&quot;">def generated(): ...</error></testcase>
+<testcase name="test_page_in_tree_mode[README.md]"><failure message="Failed: ...">\
+README.md: Traceback (most recent call last):
+ValueError: graph</failure></testcase>
 <testcase name="test_style_of_blocks[README.md]"/>
 </testsuite></testsuites>"""
 
@@ -82,9 +85,25 @@ def test_a_report_says_which_page_fails_and_why():
     }
 
 
+def test_a_report_tells_the_modes_apart():
+    found = matrix.read_junit(REPORT, "test_page_in_tree_mode")
+    assert found == {"README.md": "ValueError: graph"}
+
+
+def test_a_table_says_what_is_true_in_tree_mode(measured):
+    row = {"machine": "AVX2", "pages": 34, "failed": DIGIT}
+    failed = {**DIGIT, "README.md": "ValueError: graph"}
+    text = measured(machines=[{**row, "failed in tree mode": failed}, row])
+    lines = text["compatibility/machines.md"].splitlines()
+    assert "| AVX2 | 33 of 34 | 32 of 34 |" in lines
+    assert "| AVX2 | 33 of 34 | not tried |" in lines
+    assert "- **README**, AVX2, in tree mode: `ValueError: graph`" in lines
+    assert sum("kv-cache" in line for line in lines) == 1
+
+
 def test_a_table_says_which_page_fails_where_and_why(measured):
     text = measured()["compatibility/floor.md"]
-    assert "| 3.13.0 | 0.12.10 | 0.11.1 | 33 of 34 |" in text
+    assert "| 3.13.0 | 0.12.10 | 0.11.1 | 33 of 34 | not tried |" in text
     both = [f"Python 3.13.0, flax {flax}, jax 0.11.1" for flax in ("0.12.10", "0.12.9")]
     assert f"\n- **course/kv-cache**, {'; '.join(both)}: `{DIGIT[PAGE]}`\n" in text
     assert "2026-01-01" in text
@@ -92,7 +111,7 @@ def test_a_table_says_which_page_fails_where_and_why(measured):
 
 def test_what_is_true_or_cannot_run_is_said_in_words(measured):
     drawn = measured()
-    assert "| AVX2 | ✓ all 34 |" in drawn["compatibility/machines.md"]
+    assert "| AVX2 | ✓ all 34 | not tried |" in drawn["compatibility/machines.md"]
     text = drawn["compatibility/releases.md"]
     assert "| 3.14 | 0.12.10 | 0.11.1 | not available |" in text
     assert "`Python 3.14 is not installed`" in text

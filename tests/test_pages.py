@@ -15,6 +15,11 @@ pytestmark = reads("mkdocs.yml", of=made_from)
 PAGES = all_pages()
 MAX_LINES, MAX_COLUMNS = 25, 88
 PROJECT = ROOT / "pyproject.toml"
+IN_TREE_MODE = (
+    "This is so in tree mode, with nnx.set_graph_mode(False) and "
+    "nnx.set_graph_updates(False). Write what holds in both modes, or name the mode "
+    "where it differs, with graph= and graph_updates="
+)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=shown_path)
@@ -30,6 +35,12 @@ def test_page(path, eval_example, note):
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
     note(page=counts(path, blocks, result))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=shown_path)
+def test_page_in_tree_mode(path):
+    if wrong := judge(path, remembered, tree=True)[2]:
+        pytest.fail("\n".join([*wrong, IN_TREE_MODE]), pytrace=False)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=shown_path)

@@ -17,6 +17,7 @@ from IPython.utils.capture import capture_output
 from nnx_by_example import course, diagnosis, judge
 from nnx_by_example.course import Lesson
 from nnx_by_example.verdict import Verdict
+from tools.gate.script import in_mode
 
 
 def run_lesson(
@@ -98,8 +99,11 @@ def verdicts(path: Path, function: str, start: str) -> dict:
         diagnosis.advise(verdict, known)
         return verdict
 
+    with in_mode(tree=True):
+        in_tree_mode = said(solution)
     return {
         "solution": said(solution),
+        "solution in tree mode": in_tree_mode,
         "stub": said(untouched[function]),
         "mistakes": [
             (mistake.__name__, said(mistake, entry["answers"]), entry["says"])

@@ -75,7 +75,7 @@ def all_pages() -> list[Path]:
       PageError: if a file stands beside them that could hold code, and is not run.
     """
     pages = sources.pages()
-    run = [*pages, *DOCS.glob("course/*/exercise.py")]
+    run = [*pages, *DOCS.glob("course/*/exercise.py"), *DOCS.rglob("*picture.py")]
     run += [*EXAMPLES.glob("cost/*.py"), sources.COSTS, sources.RELEASES]
     for folder in (DOCS, EXAMPLES):
         for path in folder.rglob("*"):

@@ -116,28 +116,28 @@ def same_program(block: Block, text: str, line: int) -> None:
     )
 
 
-def execute_alone(script: str) -> Execution:
+def execute_alone(script: str, tree: bool = False) -> Execution:
     """Return what `run_script` says of a script in a process of its own.
 
     A process that ends without an answer, or not in time, is an error like others.
     """
     with written(script) as (folder, begun):
         try:
-            return in_process(run_script, folder, str(ROOT), begun.name)
+            return in_process(run_script, folder, str(ROOT), begun.name, tree)
         except RuntimeError as error:
             return {}, [], f"{error} (line {begun.read().strip()})"
 
 
-def execute(script: str) -> Execution:
+def execute(script: str, tree: bool = False) -> Execution:
     """Return the same, from the process that scripts share where that is as good."""
     global shared
     with written(script) as (folder, begun):
         shared = shared or Server(run_shared, daemon=True)
         try:
-            found = shared.call(folder, str(ROOT), begun.name)
+            found = shared.call(folder, str(ROOT), begun.name, tree)
         except RuntimeError:  # it has left something behind, or hangs, or has ended
             shared, found = shared.close(), None
-    return found or execute_alone(script)
+    return found or execute_alone(script, tree)
 
 
 shared: Server | None = None
@@ -214,16 +214,23 @@ def run_page(path: Path, execute: Callable = execute) -> tuple[list[Block], Resu
 
 
 def judge(
-    path: Path, execute: Callable = execute
+    path: Path, execute: Callable = execute, tree: bool = False
 ) -> tuple[list[Block], Result, list[str]]:
     """Return the blocks of a page, what running them found, and what is wrong.
 
     What is wrong with a page is what is wrong when it runs in a process of its own.
+
+    Args:
+      path: of the page.
+      execute: what to run it with first.
+      tree: whether NNX is in tree mode.
     """
-    blocks, result = run_page(path, execute)
-    if wrong := differences(path, blocks, result):
-        blocks, result = run_page(path, execute_alone)
+    runs = (execute, execute_alone)
+    for run in (functools.partial(one, tree=True) if tree else one for one in runs):
+        blocks, result = run_page(path, run)
         wrong = differences(path, blocks, result)
+        if not wrong:
+            break
     return blocks, result, wrong
 
 

@@ -8,6 +8,7 @@ import ast
 import atexit
 import contextlib
 import gc
+import importlib
 import os
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import threading
 import traceback
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.abc import Loader
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from tools.gate.world import World, runs_alone
 
 LINE = sys.monitoring.events.LINE
 START, RETURN = sys.monitoring.events.PY_START, sys.monitoring.events.PY_RETURN
+
+# What tree mode switches off, which Flax plans as its default (FLIP 5310).
+GRAPH = ("nnx_graph_mode", "nnx_graph_updates")
 
 IDLE = "this line never runs: take it out, or show it run"
 
@@ -216,17 +220,36 @@ def leave_project(root: str) -> None:
 Execution = tuple[dict[int, str], list[tuple[int, str]], str | None]
 
 
-def run_script(folder: str, root: str, begun: str) -> Execution:
+@contextlib.contextmanager
+def in_mode(tree: bool) -> Iterator[None]:
+    """Switch NNX to tree mode for a while, or leave it as it is."""
+    if not tree:
+        yield
+        return
+    config = importlib.import_module("flax").config
+    before = {name: getattr(config, name) for name in GRAPH}
+    try:
+        for name in GRAPH:
+            config.update(name, False)
+        yield
+    finally:
+        for name, value in before.items():
+            config.update(name, value)
+
+
+def run_script(folder: str, root: str, begun: str, tree: bool = False) -> Execution:
     """Return what each last line of a statement printed, what is wrong, what failed.
 
     Wrong are lines that never ran, and comments that name other axes than values have.
     The script is `page.py` in `folder`, which is empty otherwise. It does not see the
     project, in `root`. The file `begun` tells which statement began last, by its line.
     Each warning goes to stderr, as it does for a reader, and stderr has to stay empty:
-    nothing deprecated is taught.
+    nothing deprecated is taught. In tree mode it runs as if the two switches of NNX for
+    graphs were off when flax was imported.
     """
     leave_project(root)
-    return execute(Path(folder, "page.py"), begun, end_process)
+    with in_mode(tree):
+        return execute(Path(folder, "page.py"), begun, end_process)
 
 
 def execute(path: Path, begun: str, end: Callable) -> Execution:
@@ -261,7 +284,9 @@ def execute(path: Path, begun: str, end: Callable) -> Execution:
 shared: World | None = None  # of the process in which scripts run after each other
 
 
-def run_shared(folder: str, root: str, begun: str) -> Execution | None:
+def run_shared(
+    folder: str, root: str, begun: str, tree: bool = False
+) -> Execution | None:
     """Return what `run_script` does, or None if the script has to run alone.
 
     A script may run in a process that others have used, as long as it finds the process
@@ -279,7 +304,8 @@ def run_shared(folder: str, root: str, begun: str) -> Execution | None:
             return None
     home, main = Path.cwd(), sys.modules["__main__"]
     streams = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
-    found = execute(path, begun, forget)
+    with in_mode(tree):
+        found = execute(path, begun, forget)
     sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__ = streams
     os.chdir(home)
     sys.modules["__main__"] = main

@@ -43,6 +43,8 @@ MACHINES = {
     "16 threads": {"PJRT_NPROC": "16"},
     "run twice": {},  # the second time from the cache
 }
+# What the result calls the pages that fail in each mode of NNX, and what runs them all.
+MODES = {"failed": "test_page", "failed in tree mode": "test_page_in_tree_mode"}
 # What /proc/cpuinfo calls the instructions.
 INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX2": "avx2", "AVX-512": "avx512f"}
 # The walk to older releases ends at one on which more pages than this fail.
@@ -121,8 +123,8 @@ def copy_project() -> str:
     return content.hexdigest()
 
 
-def run_pages(interpreter: str, flags: dict, keyword: str) -> dict[str, str | None]:
-    """Return, for each page, None if it is true, or the reason why not.
+def run_pages(interpreter: str, flags: dict, keyword: str) -> list[dict]:
+    """Return, for each mode and each page, None if it is true, or the reason why not.
 
     Args:
       interpreter: of the environment in which the pages run.
@@ -135,18 +137,24 @@ def run_pages(interpreter: str, flags: dict, keyword: str) -> dict[str, str | No
     report = WORK / "junit.xml"
     options = ["-q", "-k", keyword, "-p", "no:cacheprovider", f"--junitxml={report}"]
     options += ["-o", "junit_family=xunit1"]  # test_page records a property
-    command = [interpreter, "-m", "pytest", *options, "tests/test_pages.py::test_page"]
+    tests = [f"tests/test_pages.py::{test}" for test in MODES.values()]
+    command = [interpreter, "-m", "pytest", *options, *tests]
     env = {**os.environ, "CI": "1", "XLA_FLAGS": "", **flags}
     run(*command, right=(0, 1), cwd=TREE, env=env)  # all are true, or some are not
-    return read_junit(report.read_text("utf-8"))
+    return [read_junit(report.read_text("utf-8"), test) for test in MODES.values()]
 
 
-def read_junit(report: str) -> dict[str, str | None]:
-    """Return, for each page of a report, None if it is true, or the reason why not."""
+def read_junit(report: str, test: str = "test_page") -> dict[str, str | None]:
+    """Return, for each page of a report, None if it is true, or the reason why not.
+
+    Args:
+      report: what pytest has written.
+      test: which of those that run every page.
+    """
     verdicts = {}
     for case in ElementTree.fromstring(report).iter("testcase"):
         problems = [part for part in case if part.tag in ("failure", "error")]
-        if page := re.fullmatch(r"test_page\[(.*)\]", case.get("name", "")):
+        if page := re.fullmatch(rf"{test}\[(.*)\]", case.get("name", "")):
             verdicts[page[1]] = reason(problems[0]) if problems else None
     return verdicts
 
@@ -193,15 +201,18 @@ class Runs:
         if not kept.exists():
             say(f"{title(names)} ...")
             shutil.rmtree(TREE / ".cache" / "jax", ignore_errors=True)
-            failed = {}
+            failed = {mode: {} for mode in MODES}
             try:
                 for _ in range(times):
-                    found = run_pages(interpreter, flags or {}, self.keyword)
-                    failed |= {page: why for page, why in found.items() if why}
+                    both = run_pages(interpreter, flags or {}, self.keyword)
+                    for mode, found in zip(MODES, both, strict=True):
+                        failed[mode] |= {
+                            page: why for page, why in found.items() if why
+                        }
             except UnavailableError as error:
                 return unavailable(names, error)
             kept.parent.mkdir(exist_ok=True)
-            row = {"pages": len(found), "failed": failed, "tried": sorted(found)}
+            row = {"pages": len(found), **failed, "tried": sorted(found)}
             kept.write_text(json.dumps(row))
         row = {**names, **json.loads(kept.read_text("utf-8"))}
         self.tried.update(row.pop("tried"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from tools.sources import RELEASES
 from tools.website import cost
 
+IN_TREE_MODE = "failed in tree mode"
 # What a row of a table can be about.
 NAMES = {"python": "Python ", "flax": "flax ", "jax": "jax ", "machine": ""}
 
@@ -16,24 +17,33 @@ def title(row: dict) -> str:
     return ", ".join(text + row[name] for name, text in NAMES.items() if name in row)
 
 
-def verdict(row: dict) -> str:
-    """Return on how many pages everything is true."""
+def verdict(row: dict, failed: str = "failed") -> str:
+    """Return on how many pages everything is true; `failed` names those that fail."""
     if "unavailable" in row:
         return "not available"
-    right = row["pages"] - len(row["failed"])
-    return f"{right} of {row['pages']}" if row["failed"] else f"✓ all {right}"
+    if failed not in row:
+        return "not tried"
+    right = row["pages"] - len(row[failed])
+    return f"{right} of {row['pages']}" if row[failed] else f"✓ all {right}"
 
 
 def table(rows: list[dict]) -> str:
     """Return a Markdown table of rows, and below it a list of what fails, and why."""
     columns = [name for name in NAMES if name in rows[0]]
-    lines = [[*(row[name] for name in columns), verdict(row)] for row in rows]
-    text = cost.table([*columns, "pages true"], lines, align="---") + "\n"
+    lines = [
+        [*(row[name] for name in columns), verdict(row), verdict(row, IN_TREE_MODE)]
+        for row in rows
+    ]
+    heads = [*columns, "pages true", "in tree mode"]
+    text = cost.table(heads, lines, align="---") + "\n"
     where: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         why_not = {"not available": row.get("unavailable")}
         for page, why in row.get("failed", why_not).items():
             where.setdefault((page, why), []).append(title(row))
+        for page, why in row.get(IN_TREE_MODE, {}).items():
+            if page not in row["failed"]:
+                where.setdefault((page, why), []).append(f"{title(row)}, in tree mode")
     for (page, why), titles in where.items():
         text += f"\n- **{short(page)}**, {'; '.join(titles)}: `{why}`"
     return text + "\n"

@@ -25,6 +25,7 @@ from tools.website import (
     glossary,
     later,
     notebooks,
+    pictures,
     twins,
 )
 
@@ -212,8 +213,11 @@ def generate_texts(config) -> None:
 
 def generate_pictures(config) -> None:
     """Draw terminals and plots, and list the public names: what takes a run."""
-    for name in later.PICTURES:
-        later.make(name)
+    try:
+        for name in later.PICTURES:
+            later.make(name)
+    except pictures.PictureError as error:
+        raise PluginError(str(error)) from None
     for name, text in api.texts(config["nav"], GENERATED / "api" / api.NAMES).items():
         project.write(GENERATED / name, text)
 

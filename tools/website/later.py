@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from tools import project
 from tools.project import CACHE, EXAMPLES, ROOT
-from tools.website import api, cost, notebooks, terminal
+from tools.website import api, cost, notebooks, pictures, terminal
 
 log = logging.getLogger("mkdocs.plugins.later")
 GENERATED, NOTEBOOKS = CACHE / "generated", CACHE / "notebooks"
@@ -30,6 +30,11 @@ PICTURES = {
         api.stale,
         lambda folder: api.kept_names(folder / api.NAMES),
         [f"{library}.md" for library in api.LIBRARIES],
+    ),
+    "pictures": (
+        pictures.stale,
+        pictures.draw_all,
+        [f"{name}.svg" for name in pictures.scripts()],
     ),
     "terminal": (
         terminal.stale,
@@ -155,5 +160,5 @@ if __name__ == "__main__":
         os.nice(10)  # pages that are asked for come first
     try:
         make(sys.argv[1])
-    except notebooks.NotebookError as error:
+    except (notebooks.NotebookError, pictures.PictureError) as error:
         sys.exit(str(error))

@@ -24,6 +24,7 @@ from tools import project
 from tools.project import HANG
 
 FIGURE_STYLE = Path(__file__).parent / "matplotlibrc"
+COORDINATE = re.compile(r"-?\d+\.\d+")
 INK = "#123456"  # what that file draws text and axes with
 ENVIRONMENT = {
     "MATPLOTLIBRC": str(FIGURE_STYLE),
@@ -158,7 +159,14 @@ def for_both_schemes(svg: str) -> str:
         r"font-family: [^;\"]*;?",
     ):
         svg = re.sub(part, " ", svg, flags=re.S)
+    # A tenth of a point is finer than a screen.
+    svg = re.sub(r'\bd="[^"]*"', lambda path: COORDINATE.sub(in_tenths, path[0]), svg)
     return re.sub(r"\n\s*", "\n", svg.replace(INK, "currentColor")).strip()
+
+
+def in_tenths(found: re.Match) -> str:
+    """Return a number with one decimal at most."""
+    return f"{float(found[0]):.1f}".removesuffix(".0")
 
 
 def fingerprint(program: Path) -> str:
