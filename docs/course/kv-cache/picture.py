@@ -32,7 +32,7 @@ def draw(page, figure):
     axes.set_xlabel("slot of the cache; full colour: the step sees it, pale: left over")
     left = int((written & ~seen)[half].sum())
     return (
-        f"The {capacity} slots in {steps} decoding steps, {half} for each of two texts. "
-        f"In each text, a step sees one slot more than the step before. At the start of "
-        f"the second text, {left} slots behind the index still hold keys of the first."
+        f"{capacity} slots in {steps} decoding steps, {half} for each of two texts. "
+        "In each text, a step sees one slot more than the step before. At the start of "
+        f"the second, {left} slots behind the index still hold keys of the first."
     )
