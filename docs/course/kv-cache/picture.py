@@ -15,24 +15,23 @@ def draw(page, figure):
     half = steps // 2
     last = np.arange(steps)[:, None] % half  # the slot that a step writes
     seen = written & (np.arange(capacity) <= last)
+    figure.set_size_inches(6, 2.6)
     axes = figure.subplots()
-    axes.pcolormesh(
-        seen * 0.75 + written * 0.25,
-        cmap="nnx",
-        vmin=0,
-        vmax=1,
-        edgecolors="ink",
-        linewidth=0.3,
-    )
-    axes.axhline(half, color="ink", linewidth=1.5)
-    axes.invert_yaxis()
-    axes.set_xticks(np.arange(capacity) + 0.5, range(capacity))
-    axes.set_yticks([half / 2, half + half / 2], ["first text", "second text"])
+    rows, widths = np.arange(steps), seen.sum(axis=1)
+    axes.barh(rows, widths, height=0.8, color="nnx")
+    behind = (written & ~seen).sum(axis=1)
+    rest = {"left": widths[half:], "height": 0.8, "color": "nnx", "alpha": 0.25}
+    axes.barh(rows[half:], behind[half:], **rest)
+    axes.axhline(half - 0.5, color="ink", linewidth=1)
+    axes.set_ylim(steps - 0.5, -0.5)
+    axes.set_xlim(0, capacity)
+    axes.set_yticks([half / 2 - 0.5, half * 1.5 - 0.5], ["first text", "second text"])
     axes.tick_params(length=0)
-    axes.set_xlabel("slot of the cache; full colour: the step sees it, pale: left over")
-    left = int((written & ~seen)[half].sum())
+    axes.set_xlabel(
+        "slots of the cache; full colour: the step sees it, pale: left over"
+    )
     return (
         f"{capacity} slots in {steps} decoding steps, {half} for each of two texts. "
         "In each text, a step sees one slot more than the step before. At the start of "
-        f"the second, {left} slots behind the index still hold keys of the first."
+        f"the second, {behind[half]} slots behind the index still hold keys of the first."
     )
