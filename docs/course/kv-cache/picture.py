@@ -28,10 +28,10 @@ def draw(page, figure):
     axes.set_yticks([half / 2 - 0.5, half * 1.5 - 0.5], ["first text", "second text"])
     axes.tick_params(length=0)
     axes.set_xlabel(
-        "slots of the cache; full colour: the step sees it, pale: left over"
+        "slots of the cache; full colour: seen by the step, pale: left over"
     )
     return (
         f"{capacity} slots in {steps} decoding steps, {half} for each of two texts. "
         "In each text, a step sees one slot more than the step before. At the start of "
-        f"the second, {behind[half]} slots behind the index still hold keys of the first."
+        f"the second, {behind[half]} slots behind the index hold keys of the first."
     )
