@@ -71,7 +71,8 @@ def check(candidate, *more):
         right = getattr(answer, "shape", None) == expected.shape
         if not right or not jnp.allclose(answer, expected, atol=1e-4):
             call = f"{candidate.__name__}({seed}, checkpoint, {x.tolist()}, {classes})"
-            said = f"shape {expected.shape}, the first row {expected[0].round(3)}"
+            row = jnp.array_str(expected[0], precision=3)
+            said = f"shape {expected.shape}, first row {row}"
             return f"{call}\n  expected: {said}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
