@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 import jax
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, SoupStrainer
 from flax import nnx
 from flax.errors import TraceContextError
 from playwright.sync_api import expect
@@ -127,6 +127,7 @@ PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 # What the first load of a page may take, with an empty cache.
 MAX_REQUESTS, MAX_KB = 10, 100
+LOADING = ["link", "script", "img", "iframe", "input", "source", "video", "audio"]
 # Of these only the name is shown, and it says nothing of what is wrong.
 COMMON = ("TypeError", "ValueError")
 # The theme makes of `real-` the pattern `*`, which every word of the site matches.
@@ -486,19 +487,20 @@ def too_much(requested, site):
 
 
 def loaded(site, path):
-    """Return the addresses of what a browser loads for a page, itself first.
+    """Return the addresses of what a browser loads for a page, itself first, each once.
 
     The theme loads two files that no tag names: its search, and the list of pages.
     """
     url = site.url + path
-    soup = BeautifulSoup(site.file(path).read_text("utf-8"), "html.parser")
+    html = site.file(path).read_text("utf-8")
+    soup = BeautifulSoup(html, "html.parser", parse_only=SoupStrainer(LOADING))
     config = json.loads(soup.find(id="__config").string)
     links = [
         *loads(soup),
         config["search"],
         f"{config['base'].rstrip('/')}/sitemap.xml",
     ]
-    return [url, *(urljoin(url, link) for link in links)]
+    return [url, *dict.fromkeys(urljoin(url, link) for link in links)]
 
 
 def seen_by_a_reader(site, path):

@@ -79,7 +79,7 @@ def all_pages() -> list[Path]:
     run += [*EXAMPLES.glob("cost/*.py"), sources.COSTS, sources.RELEASES]
     for folder in (DOCS, EXAMPLES):
         for path in folder.rglob("*"):
-            known = path in run or path.suffix in {".svg", ".css", ".pyc"}
+            known = path in run or path.suffix in {".svg", ".css", ".js", ".pyc"}
             if path.is_file() and not known and path.name[0] != ".":
                 raise PageError(f"{shown_path(path)}: the doc-tests do not look here")
             if path.suffix == ".py" and "```" in path.read_text("utf-8"):

@@ -10,212 +10,235 @@ from flax import nnx
 
 
 # --8<-- [start:stub]
-def attention(seed, x, heads):
-    """Return the sums of a layer's output and of the formula's, in shape (2,).
+def attention(x, heads, fused, fused_bias, out):
+    """Return what `nnx.MultiHeadAttention` makes of x, with another library's weights.
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
       x: input, shape (batch, length, features), float32.
-      heads: number of heads, a divisor of features; a float is accepted and cast.
+      heads: number of heads, a divisor of features.
+      fused: kernels of query, key and value, one below the other; each gives
+        `x @ kernel.T`, head after head. Shape (3 * features, features).
+      fused_bias: their biases, shape (3 * features,).
+      out: kernel of the output, which gives `joined_heads @ out.T`, without a bias.
+        Shape (features, features).
     """
     # --8<-- [end:stub]
+    features = x.shape[-1]
     layer = nnx.MultiHeadAttention(
-        num_heads=int(heads),
-        in_features=x.shape[-1],
-        decode=False,
-        rngs=nnx.Rngs(int(seed)),
+        num_heads=heads, in_features=features, decode=False, rngs=nnx.Rngs(0)
     )
-    q, k, v = layer.query(x), layer.key(x), layer.value(x)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
-    weights = jax.nn.softmax(scores, axis=-1)
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
-    return jnp.array([layer(x).sum(), layer.out(mixed).sum()])
+    kernels, biases = jnp.split(fused, 3), jnp.split(fused_bias, 3)
+    parts = layer.query, layer.key, layer.value
+    for part, kernel, bias in zip(parts, kernels, biases, strict=True):
+        part.kernel[...] = kernel.T.reshape(features, heads, -1)
+        part.bias[...] = bias.reshape(heads, -1)
+    layer.out.kernel[...] = out.T.reshape(heads, -1, features)
+    return layer(x)
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    import numpy as np
-
-    page = jnp.array([[[1.0, 2, 0, -1], [2, -1, 1, 0]]])
-    for seed, x, heads in [(0.0, page, 2.0), (7.0, page, 2.0), *more]:
-        answer, sizes = candidate(seed, x, heads), (int(heads), x.shape[-1])
-        layer = nnx.MultiHeadAttention(*sizes, rngs=nnx.Rngs(int(seed)))
-        parts = layer.query, layer.key, layer.value  # the biases are zero
-        q, k, v = (np.einsum("blf,fhd->bhld", x, part.kernel[...]) for part in parts)
-        weights = np.exp(q @ k.swapaxes(2, 3) / q.shape[-1] ** 0.5)
-        mixed = weights / weights.sum(axis=-1, keepdims=True) @ v
-        total = np.einsum("bhld,hdf->", mixed, layer.out.kernel[...])
-        shaped = getattr(answer, "shape", None) == (2,)
-        if shaped and np.allclose(answer, total, rtol=1e-4, atol=1e-4):
+    page, shapes = [], ((1, 2, 4), (12, 4), (12,), (4, 4))
+    for seed in (0, 7):
+        keys = jax.random.split(jax.random.key(seed), 4)
+        x, *weights = map(jax.random.normal, keys, shapes)
+        page.append((x, 2, *weights))
+    for x, heads, fused, fused_bias, out in [*page, *more]:
+        answer = candidate(x, heads, fused, fused_bias, out)
+        qkv = jnp.split(x @ fused.T + fused_bias, 3, axis=-1)
+        q, k, v = (y.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2) for y in qkv)
+        weights = jax.nn.softmax(q @ k.mT / q.shape[-1] ** 0.5)
+        expected = (weights @ v).swapaxes(1, 2).reshape(x.shape) @ out.T
+        shaped = getattr(answer, "shape", None) == x.shape
+        if shaped and jnp.allclose(answer, expected, rtol=1e-4, atol=1e-4):
             continue
-        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {heads})"
-        expected = f"{total:.4f}, twice, in an array of shape (2,)"
-        return f"{call}\n  expected: {expected}\n  got:      {answer}"
+        call = f"{candidate.__name__}(x, {heads}, fused, fused_bias, out)"
+        return f"{call}\n  expected: {expected.round(4)}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-import flax.linen as nn
 import numpy as np
 
-HIDDEN = [(3.0, jnp.sin(jnp.arange(48.0)).reshape(2, 2, 12) + 0.5, 3.0)]
+HIDDEN = [  # an input that only `nbe` tries
+    (
+        jnp.sin(jnp.arange(36.0)).reshape(2, 3, 6),
+        3,
+        jnp.cos(jnp.arange(108.0)).reshape(18, 6),
+        jnp.sin(jnp.arange(18.0)),
+        jnp.cos(jnp.arange(36.0)).reshape(6, 6) + 0.5,
+    )
+]
 
 
 def idea(seen):
-    """Return what right numbers lack: the layer's call, and a formula on its params."""
-    layer, linen = nnx.MultiHeadAttention, nn.MultiHeadDotProductAttention
-    size, half = seen.inputs[1].size, 50 * seen.inputs[1].size
+    """Return what right numbers lack: the call of the layer itself."""
 
-    def trained(layer):
-        for _, param in nnx.iter_graph(layer):
-            if isinstance(param, nnx.Param):
-                param[...] += np.cos(np.arange(param.size)).reshape(param.shape)
+    def more(call):
+        return call.proceed() + 100
 
-    def run(mark):  # where ready-made layers return more
-        def marked(call):
-            ready = type(call.module).__call__ in (layer.__call__, linen.__call__)
-            return call.proceed() + mark * ready  # a subclass may hold the formula
-
-        hooks = {"built": {layer: trained}, "calls": {layer: marked, linen: marked}}
-        return *seen.run("the layer has other parameters", **hooks).answer, mark * size
-
+    hooks = {nnx.MultiHeadAttention: more}
     try:
-        first, second, more = run(100)
-    except seen.Finding:  # where the two sums are compared, they have to agree
-        first, second, more = run(0)
-    if second > half:
-        what = "not from the formula" if first > half else "swap the two"
-        return f"the second number comes from the call of a layer: {what}"
-    if first < more - half:
-        return "the first number does not come from a call of nnx.MultiHeadAttention"
-    if not seen.close(first - more, second, atol=0.01):
-        if seen.close(second, seen.answer[1]):
-            return "the second number does not read the layer's parameters"
-        return "with other kernels and biases in the layer, the two sums differ"
+        run, shift = seen.run("the layer returns more", calls=hooks), 100
+    except seen.Finding:  # where numbers are compared, they have to be right
+        run, shift = seen.run(), 0
+    if not run.calls_of(nnx.MultiHeadAttention):
+        return "no nnx.MultiHeadAttention is called: load the weights into one"
+    if not seen.close(run.answer, seen.answer + shift):
+        return "the answer is not what nnx.MultiHeadAttention returns"
 
 
-def new_layer(seed, x, heads, **options):
-    """Return the module that the exercise asks for."""
-    options = {"decode": False, "rngs": nnx.Rngs(int(seed)), **options}
-    return nnx.MultiHeadAttention(int(heads), x.shape[-1], **options)
+def new_layer(x, heads, **options):
+    """Return the layer, before it has the weights."""
+    options = {"decode": False, "rngs": nnx.Rngs(0), **options}
+    return nnx.MultiHeadAttention(heads, x.shape[-1], **options)
 
 
-def projected(layer, x):
-    """Return queries, keys and values, [batch, length, heads, head_dim]."""
-    return layer.query(x), layer.key(x), layer.value(x)
+def loaded(x, heads, fused, fused_bias, out, order=(0, 1, 2), **options):
+    """Return the layer with its weights, query, key and value in some order."""
+    layer, size = new_layer(x, heads, **options), x.shape[-1]
+    kernels, biases = jnp.split(fused, 3), jnp.split(fused_bias, 3)
+    for place, name in zip(order, ("query", "key", "value"), strict=True):
+        part = getattr(layer, name)
+        part.kernel[...] = kernels[place].T.reshape(size, heads, -1)
+        part.bias[...] = biases[place].reshape(heads, -1)
+    layer.out.kernel[...] = out.T.reshape(heads, -1, size)
+    return layer
 
 
-def formula(layer, q, k, v, scale=None, axis=-1):
-    """Return the sum by a variant of the formula."""
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / (scale or layer.head_dim) ** 0.5
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis), v)
-    return layer.out(mixed).sum()
+def not_transposed(x, heads, fused, fused_bias, out):
+    kernels = [kernel.T for kernel in jnp.split(fused, 3)]
+    return attention(x, heads, jnp.concatenate(kernels), fused_bias, out)
 
 
-def with_formula(seed, x, heads, **options):
-    """Return the answer with a variant of the formula."""
-    layer = new_layer(seed, x, heads)
-    return jnp.array([layer(x).sum(), formula(layer, *projected(layer, x), **options)])
+def out_not_transposed(x, heads, fused, fused_bias, out):
+    return attention(x, heads, fused, fused_bias, out.T)
 
 
-def scale_forgotten(*inputs):
-    return with_formula(*inputs, scale=1)
+def out_left_random(x, heads, *weights):
+    layer = loaded(x, heads, *weights)
+    layer.out.kernel[...] = new_layer(x, heads).out.kernel[...]
+    return layer(x)
 
 
-def softmax_over_queries(*inputs):
-    return with_formula(*inputs, axis=-2)
+def heads_last(x, heads, fused, fused_bias, out):
+    layer, size = loaded(x, heads, fused, fused_bias, out), x.shape[-1]
+    for name, kernel in zip(
+        ("query", "key", "value"), jnp.split(fused, 3), strict=True
+    ):
+        part = kernel.T.reshape(size, -1, heads).swapaxes(1, 2)
+        getattr(layer, name).kernel[...] = part
+    return layer(x)
 
 
-def heads_not_transposed(seed, x, heads):
-    def split(part):  # [batch, heads, length, head_dim] by reshape alone
-        b, n, h, d = part.shape
-        return part.reshape(b, h, n, d).swapaxes(1, 2)
-
-    layer = new_layer(seed, x, heads)
-    return jnp.array([layer(x).sum(), formula(layer, *map(split, projected(layer, x)))])
+def interleaved(x, heads, fused, fused_bias, out):
+    size = x.shape[-1]
+    apart = fused.reshape(heads, 3, -1, size).swapaxes(0, 1).reshape(fused.shape)
+    biases = fused_bias.reshape(heads, 3, -1).swapaxes(0, 1).ravel()
+    return attention(x, heads, apart, biases, out)
 
 
-def batch_mixed(seed, x, heads):
-    layer, rows = new_layer(seed, x, heads), x.reshape(1, -1, x.shape[-1])
-    second = formula(layer, *projected(layer, rows))
-    return jnp.array([layer(x).sum(), second])
+def bias_left_zero(x, heads, fused, fused_bias, out):
+    return attention(x, heads, fused, jnp.zeros_like(fused_bias), out)
 
 
-def decode_left_out(seed, x, heads):
-    return new_layer(seed, x, heads, decode=None)(x)
+def key_and_value_swapped(x, *rest):
+    return loaded(x, *rest, order=(0, 2, 1))(x)
 
 
-def second_copied(seed, x, heads):
-    return jnp.array([new_layer(seed, x, heads)(x).sum()] * 2)
+def query_and_key_swapped(x, *rest):
+    return loaded(x, *rest, order=(1, 0, 2))(x)
 
 
-def formula_with_assert(seed, x, heads):
-    first, second = attention(seed, x, heads)
-    assert jnp.allclose(first, second, atol=1e-4)
-    return jnp.array([second, second])
+def two_heads(x, heads, *weights):
+    return attention(x, 2, *weights)
 
 
-def swapped(*inputs):
-    return attention(*inputs)[::-1]
+def causal(x, *rest):
+    return loaded(x, *rest)(x, is_causal=True)
 
 
-def kernels_drawn_again(seed, x, heads):
-    rngs, features = nnx.Rngs(int(seed)), (int(heads), x.shape[-1] // int(heads))
-    q, k, v = (nnx.LinearGeneral(x.shape[-1], features, rngs=rngs)(x) for _ in range(3))
-    out = nnx.LinearGeneral(features, x.shape[-1], axis=(-2, -1), rngs=rngs)
-    y = out(jax.nn.dot_product_attention(q, k, v))
-    return jnp.array([new_layer(seed, x, heads)(x).sum(), y.sum()])
+def decode_left_out(x, *rest):
+    return loaded(x, *rest, decode=None)(x)
 
 
-def biases_forgotten(seed, x, heads):
-    layer = new_layer(seed, x, heads)
-    parts = (layer.query, layer.key, layer.value)
-    qkv = (jnp.einsum("blf,fhd->blhd", x, part.kernel[...]) for part in parts)
-    return jnp.array([layer(x).sum(), formula(layer, *qkv)])
+def squeezed(*inputs):
+    return attention(*inputs).squeeze()
+
+
+def added_to_input(x, *rest):
+    return x + attention(x, *rest)
+
+
+def by_hand(x, heads, fused, fused_bias, out):
+    qkv = jnp.split(x @ fused.T + fused_bias, 3, axis=-1)
+    qkv = [part.reshape(*x.shape[:2], heads, -1) for part in qkv]
+    return jax.nn.dot_product_attention(*qkv).reshape(x.shape) @ out.T
+
+
+def by_hand_with_assert(*inputs):
+    answer = loaded(*inputs)(inputs[0])
+    mine = by_hand(*inputs)
+    assert jnp.allclose(answer, mine, atol=1e-4)
+    return mine
 
 
 MISTAKES = {
-    scale_forgotten: "Divide the scores by the root of head_dim.",
-    softmax_over_queries: "Softmax goes over the keys, the last axis of the scores.",
-    heads_not_transposed: "A reshape does not swap axes: transpose length and heads.",
-    batch_mixed: "Each sequence of the batch looks at itself alone.",
+    not_transposed: (
+        "`fused` gives `x @ kernel.T`, and the layer `x @ kernel`: transpose each part."
+    ),
+    out_not_transposed: "Transpose the kernel of the output too.",
+    out_left_random: "Load the kernel of the output too, into `layer.out`.",
+    heads_last: (
+        "Head after head: reshape to (features, heads, head_dim), in this order."
+    ),
+    interleaved: "First split off query, key and value, then the heads of each.",
+    bias_left_zero: "Load the biases too: they are not zero here.",
+    key_and_value_swapped: "Query, key, value: the value is the last part of `fused`.",
+    query_and_key_swapped: "Query, key, value: the query is the first part of `fused`.",
+    two_heads: "Pass `heads` as it is: there may be more than two.",
+    causal: "No mask is asked for: each position sees all.",
     decode_left_out: "Say `decode=False` when you build the layer.",
-    second_copied: "Compute the second number from query, key, value and out.",
-    formula_with_assert: "Call the layer on x for the first number.",
-    swapped: "The layer's sum comes first, the formula's second.",
-    kernels_drawn_again: "Read the layer's kernels: new ones miss its training.",
-    biases_forgotten: "Add the biases: they are zero only until you train.",
+    squeezed: "Keep all axes: a batch of one is a batch.",
+    added_to_input: "Return what the layer returns: the input is not added to it.",
+    by_hand: "Load the weights into an `nnx.MultiHeadAttention`, and call it.",
+    by_hand_with_assert: "Return what the layer returns: your formula is the test.",
 }
 
 
-def mapped_with_error(seed, x, heads):
-    layer = new_layer(seed, x, heads)
-    first = jax.vmap(layer)(x).sum()
-    second = layer.out(nnx.dot_product_attention(*projected(layer, x))).sum()
-    if not jnp.allclose(first, second, atol=1e-4):
-        raise ValueError("the sums differ")
-    return jnp.array([first, second])
+def by_update(x, heads, fused, fused_bias, out):
+    layer, size = new_layer(x, heads), x.shape[-1]
+    kernels = fused.reshape(3, heads, -1, size).transpose(0, 3, 1, 2)
+    names, biases = ("query", "key", "value"), fused_bias.reshape(3, heads, -1)
+    state = {
+        name: {"kernel": kernels[i], "bias": biases[i]} for i, name in enumerate(names)
+    }
+    nnx.update(layer, {**state, "out": {"kernel": out.T.reshape(heads, -1, size)}})
+    return nnx.jit(lambda layer, x: layer(x))(layer, x)
 
 
-def jitted(seed, x, heads):
-    @nnx.jit
-    def both(layer, x):
-        return jnp.array([layer(x).sum(), formula(layer, *projected(layer, x))])
+def without_bias_of_out(x, heads, fused, fused_bias, out):
+    layer = loaded(x, heads, fused, fused_bias, out)
+    layer.out = nnx.LinearGeneral(
+        layer.out.in_features,
+        x.shape[-1],
+        axis=(-2, -1),
+        use_bias=False,
+        rngs=nnx.Rngs(0),
+    )
+    layer.out.kernel = nnx.Param(out.T.reshape(heads, -1, x.shape[-1]))
+    answer = layer(x, x, x)
+    if not jnp.allclose(answer, by_hand(x, heads, fused, fused_bias, out), atol=1e-4):
+        raise ValueError("the formula says otherwise")
+    return np.asarray(answer)
 
-    return both(new_layer(seed, x, heads), x)
+
+def sequence_by_sequence(x, *rest):
+    return jax.vmap(loaded(x, *rest))(x)
 
 
-def subclassed(seed, x, heads):
-    class ByFormula(nnx.MultiHeadAttention):
-        def __call__(self, x):
-            return self.out(jax.nn.dot_product_attention(*projected(self, x)))
-
-    mine = ByFormula(int(heads), x.shape[-1], rngs=nnx.Rngs(int(seed)))
-    return jnp.array([new_layer(seed, x, heads)(x).sum(), mine(x).sum()])
-
-
-ALSO_RIGHT = [mapped_with_error, jitted, subclassed]
+ALSO_RIGHT = [by_update, without_bias_of_out, sequence_by_sequence]

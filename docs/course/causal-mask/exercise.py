@@ -4,218 +4,259 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
 # --8<-- [start:stub]
-def causal_mask(seed, x, position, heads):
-    """Return how far each output row moves when one input row does, shape (length,).
+def causal_mask(seed, x, heads, window):
+    """Return what self-attention makes of x under a sliding window, like x.
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
+      seed: seed of `nnx.Rngs`.
       x: input, shape (length, features), float32.
-      position: the row of x to which 1.0 is added; a float is accepted and cast.
-      heads: number of heads, a divisor of features; a float is accepted and cast.
+      heads: number of heads, a divisor of features.
+      window: how many positions each one sees, at least 1: itself, and those right
+        before it. It may be larger than the length.
     """
     # --8<-- [end:stub]
     attention = nnx.MultiHeadAttention(
-        num_heads=int(heads),
-        in_features=x.shape[-1],
-        decode=False,
-        rngs=nnx.Rngs(int(seed)),
+        num_heads=heads, in_features=x.shape[-1], decode=False, rngs=nnx.Rngs(seed)
     )
-    mask = nnx.make_causal_mask(x[:, 0])
-    before = attention(x, mask=mask)
-    after = attention(x.at[int(position)].add(1.0), mask=mask)
-    return jnp.abs(after - before).max(axis=-1)
+    at = jnp.arange(len(x))
+    near = nnx.make_attention_mask(at, at, lambda query, key: query - key < window)
+    return attention(x, mask=near, is_causal=True)
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    import numpy as np
-
-    page = jnp.array([[1, 2.0], [3, 1], [2, 0]])
-    for seed, x, row, heads in [(0.0, page, 1.0, 2.0), (7.0, page, 2.0, 2.0), *more]:
-        answer, both = candidate(seed, x, row, heads), np.stack([x, x])
-        both[1, int(row)] += 1.0
-        layer = nnx.MultiHeadAttention(int(heads), x.shape[1], rngs=nnx.Rngs(int(seed)))
+    page = jnp.array([[1, 2.0], [3, 1], [2, 0], [0.5, 1]])
+    for seed, x, heads, window in [(0, page, 2, 2), (7, page, 2, 3), *more]:
+        answer = candidate(seed, x, heads, window)
+        layer = nnx.MultiHeadAttention(heads, x.shape[1], rngs=nnx.Rngs(seed))
         parts = layer.query, layer.key, layer.value  # the biases are zero
-        q, k, v = (np.einsum("blf,fhd->bhld", both, part.kernel[...]) for part in parts)
-        seen = np.exp(q @ k.swapaxes(2, 3) / q.shape[-1] ** 0.5) * np.tri(len(x))
-        mixed = seen / seen.sum(axis=-1, keepdims=True) @ v
-        before, after = np.einsum("bhld,hdf->blf", mixed, layer.out.kernel[...])
-        moves = np.abs(after - before).max(axis=-1)
-        shaped = getattr(answer, "shape", None) == moves.shape
-        if shaped and np.allclose(answer, moves, atol=1e-5):
+        q, k, v = (jnp.einsum("lf,fhd->hld", x, part.kernel[...]) for part in parts)
+        seen = jnp.tri(len(x)) - jnp.tri(len(x), k=-window)
+        weights = jnp.exp(q @ k.swapaxes(1, 2) / q.shape[-1] ** 0.5) * seen
+        mixed = weights / weights.sum(axis=-1, keepdims=True) @ v
+        expected = jnp.einsum("hld,hdf->lf", mixed, layer.out.kernel[...])
+        shaped = getattr(answer, "shape", None) == x.shape
+        if shaped and jnp.allclose(answer, expected, atol=1e-4):
             continue
-        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {row}, {heads})"
-        return f"{call}\n  expected: an array, {moves.round(4)}\n  got:      {answer}"
+        call = (
+            f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {heads}, {window})"
+        )
+        return f"{call}\n  expected: {expected.round(4)}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-import jax
 import numpy as np
 
-HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (3.0, jnp.array([[1.5, -0.5, 2], [0.25, 1, -2], [-1, 3, 0.5]]), 1.0, 3.0),
-    (11.0, jnp.array([[1.5, -0.5]]), 0.0, 2.0),
+HIDDEN = [  # an input that only `nbe` tries
+    (3, jnp.array([[1.5, -0.5, 2], [0.25, 1, -2], [-1, 3, 0.5], [1, 1, 0]]), 3, 2)
 ]
 
 
 def idea(seen):
-    """Return what right numbers lack: two calls of the layer, and a mask at both."""
+    """Return what right numbers lack: one call of the layer, with a mask."""
     masked = []
 
-    def run(hidden):  # where later rows stay hidden, or every row sees all rows alike
-        def attend(q, k, v, mask=None, is_causal=False, **options):
-            masked.append(mask is not None or bool(is_causal))
-            if hidden:
-                return jnp.cumsum(v, axis=-3)
-            return jnp.broadcast_to(v.mean(axis=-3, keepdims=True), q.shape)
-
+    def run(alike):  # where every row sees the mean of all, or the mask is only noted
         def altered(layer):
+            usual = layer.attention_fn
+            if usual is not nnx.dot_product_attention:
+                masked.append(True)  # a formula of the learner's own may hold the mask
+
+            def attend(q, k, v, mask=None, is_causal=False, **options):
+                masked.append(mask is not None)
+                if alike:
+                    return jnp.broadcast_to(v.mean(axis=-3, keepdims=True), q.shape)
+                return usual(q, k, v, mask=mask, is_causal=is_causal, **options)
+
             layer.attention_fn = attend
 
         hooks = {nnx.MultiHeadAttention: altered}
         return seen.run("each row sees all rows alike", built=hooks).answer
 
     try:
-        moves = run(hidden=False)
-    except seen.Finding:  # where it wants zeros, later rows have to be alike
-        moves = run(hidden=True)[int(seen.inputs[2]) :]
+        rows = run(alike=True)
+    except seen.Finding:  # where numbers are compared, they have to be right
+        rows = jnp.zeros((2, 2)) if run(alike=False) is not None else None
     if not any(masked):
-        return "no call has a mask: call the layer on all of x, with a mask"
-    if not seen.close(moves, [max(moves)] * len(moves)):
-        return "the rows do not follow what the calls return without their mask"
+        return "no call has a mask: call the layer once on all of x, with a mask"
+    if not seen.close(rows, jnp.broadcast_to(rows[0], rows.shape)):
+        return "the rows are not what the call of the layer returns"
 
 
 def layer(seed, x, heads, **options):
     """Return the module that the exercise asks for."""
-    options = {"decode": False, "rngs": nnx.Rngs(int(seed)), **options}
-    return nnx.MultiHeadAttention(int(heads), x.shape[-1], **options)
+    options = {"decode": False, "rngs": nnx.Rngs(seed), **options}
+    return nnx.MultiHeadAttention(heads, x.shape[-1], **options)
 
 
-def causal(x):
-    """Return the mask."""
-    return nnx.make_causal_mask(x[:, 0])
+def steps_back(x):
+    """Return how far each key lies before each query, shape (length, length)."""
+    at = jnp.arange(len(x))
+    return at[:, None] - at
 
 
-def difference(seed, x, position, heads, mask):
-    """Return the change of the output under a mask."""
+def band(x, window):
+    """Return the mask, shape (1, length, length)."""
+    back = steps_back(x)
+    return ((back >= 0) & (back < window))[None]
+
+
+def masked_by(make, *inputs):
+    """Return the output under a mask that is made from distances and window."""
+    seed, x, heads, window = inputs
+    return layer(seed, x, heads)(x, mask=make(steps_back(x), window)[None])
+
+
+def no_mask(seed, x, heads, window):
+    return layer(seed, x, heads)(x)
+
+
+def window_forgotten(seed, x, heads, window):
+    return layer(seed, x, heads)(x, is_causal=True)
+
+
+def one_too_many(seed, x, heads, window):
+    return causal_mask(seed, x, heads, window + 1)
+
+
+def without_itself(*inputs):
+    return masked_by(lambda back, w: (back > 0) & (back <= w), *inputs)
+
+
+def both_sides(*inputs):
+    return masked_by(lambda back, w: abs(back) < w, *inputs)
+
+
+def later_ones(*inputs):
+    return masked_by(lambda back, w: (back <= 0) & (back > -w), *inputs)
+
+
+def inverted(*inputs):
+    return masked_by(lambda back, w: (back < 0) | (back >= w), *inputs)
+
+
+def blocks(*inputs):
+    seed, x, heads, window = inputs
+    at = jnp.arange(len(x)) // window
+    return layer(seed, x, heads)(x, mask=(at[:, None] == at)[None], is_causal=True)
+
+
+def mask_of_features(seed, x, heads, window):
+    return layer(seed, x, heads)(x, mask=nnx.make_causal_mask(x))
+
+
+def decode_left_out(seed, x, heads, window):
+    return layer(seed, x, heads, decode=None)(x, mask=band(x, window))
+
+
+def two_heads(seed, x, heads, window):
+    return layer(seed, x, 2)(x, mask=band(x, window))
+
+
+def seed_zero(seed, *rest):
+    return causal_mask(0, *rest)
+
+
+def wrapped_round(*inputs):
+    return masked_by(lambda back, w: back % len(back) < w, *inputs)
+
+
+def window_by_window(seed, x, heads, window):
     attention = layer(seed, x, heads)
-    moved = x.at[int(position)].add(1.0)
-    return attention(moved, mask=mask) - attention(x, mask=mask)
+    starts = [max(0, row + 1 - window) for row in range(len(x))]
+    return jnp.stack([attention(x[at : row + 1])[-1] for row, at in enumerate(starts)])
 
 
-def changes(*args, **options):
-    """Return the largest absolute change of each row."""
-    return jnp.abs(difference(*args, **options)).max(axis=-1)
+def by_hand(seed, x, heads, window):
+    attention = layer(seed, x, heads)
+    q, k, v = attention.query(x), attention.key(x), attention.value(x)
+    return attention.out(nnx.dot_product_attention(q, k, v, mask=band(x, window)))
 
 
-def mask_forgotten(*inputs):
-    return changes(*inputs, None)
+def by_hand_with_assert(seed, x, heads, window):
+    answer = layer(seed, x, heads)(x, mask=band(x, window))
+    mine = by_hand(seed, x, heads, window)
+    assert jnp.allclose(answer, mine, atol=1e-4)
+    return mine
 
 
-def one_call_masked(seed, x, position, heads):
-    attention, moved = layer(seed, x, heads), x.at[int(position)].add(1.0)
-    return jnp.abs(attention(moved) - attention(x, mask=causal(x))).max(axis=-1)
-
-
-def mask_turned_round(seed, x, position, heads):
-    return changes(seed, x, position, heads, 1 - causal(x))
-
-
-def future_alone(seed, x, position, heads):
-    return changes(seed, x, position, heads, causal(x).mT)
-
-
-def mask_of_features(seed, x, position, heads):
-    return changes(seed, x, position, heads, nnx.make_causal_mask(x))
-
-
-def decode_left_out(seed, x, position, heads):
-    return layer(seed, x, heads, decode=None)(x, mask=causal(x))
-
-
-def two_heads_at_most(seed, x, position, heads):
-    return causal_mask(seed, x, position, min(heads, 2))
-
-
-def sign_kept(seed, x, position, heads):
-    return difference(seed, x, position, heads, causal(x)).max(axis=-1)
-
-
-def by_feature(seed, x, position, heads):
-    return jnp.abs(difference(seed, x, position, heads, causal(x))).max(axis=0)
-
-
-def squeezed(*inputs):
-    return causal_mask(*inputs).squeeze()
-
-
-def zeros_by_hand(seed, x, position, heads):
-    return mask_forgotten(seed, x, position, heads).at[: int(position)].set(0.0)
-
-
-def formula_with_assert(seed, x, position, heads):
-    def formula(x):
-        qkv = attention.query(x), attention.key(x), attention.value(x)
-        return attention.out(jax.nn.dot_product_attention(*qkv, is_causal=True))
-
-    attention, moved = layer(seed, x, heads), x.at[int(position)].add(1.0)
-    after = attention(moved, mask=causal(x))
-    assert jnp.allclose(formula(moved), after, atol=1e-5)
-    return jnp.abs(formula(moved) - formula(x)).max(axis=-1)
+def fused(seed, x, heads):
+    """Return the product of the kernels of value and output."""
+    attention = layer(seed, x, heads)
+    kernels = attention.value.kernel[...], attention.out.kernel[...]
+    return jnp.einsum("fhd,hdg->fg", *kernels)
 
 
 MISTAKES = {
-    mask_forgotten: "Every row sees every other: pass `mask=` at both calls.",
-    one_call_masked: "One of the two calls has no mask: pass it at both.",
-    mask_turned_round: "The mask is inverted: 1 means that a row may look.",
-    future_alone: "The mask is transposed: each row looks at later rows.",
+    no_mask: "Every row sees every other: pass a mask.",
+    window_forgotten: "Each row sees all earlier ones: hide those before the window.",
+    one_too_many: "Each row sees one too many: the window counts the row itself.",
+    without_itself: "Each row sees itself too: it is the last of its window.",
+    both_sides: "Later rows are visible: add `is_causal=True`.",
+    later_ones: "The mask is transposed: each row looks at later rows.",
+    inverted: "The mask is read inverted: `True`, not 0, means that a row may look.",
+    blocks: "The window slides: each row has one of its own.",
     mask_of_features: (
         "`make_causal_mask` takes the last axis for the length: give it `x[:, 0]`."
     ),
     decode_left_out: "Say `decode=False` when you build the layer.",
-    two_heads_at_most: "Pass `heads` as it is: there may be more than two.",
-    sign_kept: "Take the absolute value before the maximum.",
-    by_feature: "Take the maximum over the features, the last axis.",
-    squeezed: "Keep the axis: one position gives the shape (1,).",
-    zeros_by_hand: "The later rows are wrong too: use a mask, not zeros.",
-    formula_with_assert: "Compare what two calls return: their mask makes the zeros.",
+    two_heads: "Pass `heads` as it is: there may be more than two.",
+    seed_zero: "Pass the seed to `nnx.Rngs`.",
+    wrapped_round: "The first rows see later ones: their window is shorter.",
+    window_by_window: "Call the layer once on all of x: a mask says who sees whom.",
+    by_hand_with_assert: "Return what the layer returns: compute no row by hand.",
 }
 
 
-def with_is_causal(seed, x, position, heads):
-    attention, moved = layer(seed, x, heads), x.at[int(position)].add(1.0)
-    after, before = (attention(x, is_causal=True) for x in (moved, x))
-    return np.max(np.abs(after - before), axis=1)
+def with_combined_masks(seed, x, heads, window):
+    near = nnx.make_attention_mask(
+        jnp.arange(len(x)), jnp.arange(len(x)), lambda q, k: k > q - window
+    )
+    mask = nnx.combine_masks(nnx.make_causal_mask(x[:, 0]), near)
+    return np.asarray(layer(seed, x, heads)(x, mask=mask))
 
 
-def jitted(seed, x, position, heads):
-    forward = nnx.jit(lambda attention, x: attention(x, mask=causal(x)))
-    attention = layer(seed, x, heads)
-    moved = x.at[int(position), :].set(x[int(position)] + 1)
-    return jnp.abs(forward(attention, moved) - forward(attention, x)).max(-1)
+def compiled_in_a_batch(seed, x, heads, window):
+    ones = jnp.ones((len(x), len(x)))
+    mask = jnp.tril(ones) - jnp.tril(ones, -window)
+    forward = nnx.jit(lambda attention, x: attention(x, mask=mask[None, None]))
+    (y,) = forward(layer(seed, x, heads), x[None])
+    return y
 
 
-def subclassed(seed, x, position, heads):
-    class Causal(nnx.MultiHeadAttention):
+def subclassed(seed, x, heads, window):
+    class Local(nnx.MultiHeadAttention):
         def __call__(self, x):
-            return super().__call__(x, mask=causal(x), decode=False)
+            return super().__call__(x, mask=band(x, window), decode=False)
 
-    model = Causal(int(heads), x.shape[1], rngs=nnx.Rngs(int(seed)))
-    moved = x + jnp.eye(len(x))[int(position)][:, None]
-    moves = jnp.abs(model(moved) - model(x)).max(axis=-1)
-    if moves[: int(position)].any():
-        raise ValueError("an earlier row moves")
-    return moves
+    y = Local(heads, x.shape[1], rngs=nnx.Rngs(seed))(x)
+    if not jnp.allclose(y[0], (x[:1] @ fused(seed, x, heads))[0], atol=1e-4):
+        raise ValueError("the first row sees more than itself")
+    return y
 
 
-ALSO_RIGHT = [with_is_causal, jitted, subclassed]
+def attention_fn_of_jax(seed, x, heads, window):
+    def near(q, k, v, **options):
+        size = window - 1, 0
+        return jax.nn.dot_product_attention(q, k, v, local_window_size=size)
+
+    return layer(seed, x, heads, attention_fn=near)(x)
+
+
+ALSO_RIGHT = [
+    with_combined_masks,
+    compiled_in_a_batch,
+    subclassed,
+    attention_fn_of_jax,
+]

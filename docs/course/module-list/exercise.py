@@ -4,65 +4,58 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
-# --8<-- [start:model]
-from itertools import pairwise
-
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
-class Stack(nnx.Module):
-    def __init__(self, in_features, features, depth, rngs):
-        sizes = pairwise([in_features] + [features] * depth)
-        self.layers = nnx.List([nnx.Linear(*size, rngs=rngs) for size in sizes])
+class Connected(nnx.Module):
+    def __init__(self, in_features, features, depth, *, rngs: nnx.Rngs):
+        self.layers = nnx.List()
+        for _ in range(depth):
+            self.layers.append(nnx.Linear(in_features, features, rngs=rngs))
+            in_features += features
 
     def __call__(self, x):  # x[..., in_features]
         for layer in self.layers:
-            x = layer(x)
+            x = jnp.concatenate([x, nnx.relu(layer(x))], axis=-1)
         return x
-        # --8<-- [end:model]
 
 
 # --8<-- [start:stub]
 def module_list(seed, x, features, depth):
-    """Return the sums of one stack's output, by `nnx.List` and by `nnx.Sequential`.
-
-    The answer has the shape (2,) and dtype float32.
+    """Return x and the outputs of all layers, joined along the last axis.
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
+      seed: seed of `nnx.Rngs`.
       x: input, shape (in_features,) or (batch, in_features), float32.
-      features: number of outputs of every layer; a float is accepted and cast.
-      depth: number of layers, at least 1; a float is accepted and cast.
+      features: number of outputs of every layer.
+      depth: number of layers, at least 1.
     """
     # --8<-- [end:stub]
-    rngs = nnx.Rngs(int(seed))
-    stack = Stack(x.shape[-1], int(features), int(depth), rngs)
-    sequential = nnx.Sequential(*stack.layers)
-    return jnp.array([stack(x).sum(), sequential(x).sum()])
+    model = Connected(x.shape[-1], features, depth, rngs=nnx.Rngs(seed))
+    return model(x)
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    import numpy as np
-
-    page = [(seed, jnp.array([1.0, 2, 3]), 2.0, 3.0) for seed in (0.0, 7.0)]
-    for seed, x, features, depth in [*page, *more]:
-        answer, y = candidate(seed, x, features, depth), np.asarray(x)
-        rngs = nnx.Rngs(int(seed))
-        for _ in range(int(depth)):
-            layer = nnx.Linear(y.shape[-1], int(features), rngs=rngs)
-            y = y @ np.asarray(layer.kernel)  # the bias is zero
-        shaped = getattr(answer, "shape", None) == (2,)
-        if shaped and np.allclose(answer, y.sum(), rtol=1e-4, atol=1e-5):
+    page = jnp.array([[1.0, 2], [-1, 0.5]])
+    for seed, x, features, depth in [(0, page, 2, 3), (7, page, 2, 2), *more]:
+        answer, rngs, expected = candidate(seed, x, features, depth), nnx.Rngs(seed), x
+        for _ in range(depth):
+            layer = nnx.Linear(expected.shape[-1], features, rngs=rngs)
+            output = jnp.maximum(expected @ layer.kernel, 0)  # the bias is zero
+            expected = jnp.concatenate([expected, output], axis=-1)
+        if getattr(answer, "shape", None) != expected.shape:
+            said = f"an array of shape {expected.shape}"
+        elif not jnp.allclose(answer, expected, atol=1e-5):
+            said = expected.tolist()
+        else:
             continue
-        sizes = f"jnp.array({x.tolist()}), {features}, {depth}"
-        expected = f"{y.sum():.4f}, twice, in an array of shape (2,)"
-        call = f"{candidate.__name__}({seed}, {sizes})"
-        return f"{call}\n  expected: {expected}\n  got:      {answer}"
+        inputs = f"{seed}, jnp.array({x.tolist()}), {features}, {depth}"
+        call = f"{candidate.__name__}({inputs})"
+        return f"{call}\n  expected: {said}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
@@ -71,166 +64,217 @@ def check(candidate, *more):
 
 import functools
 
+import jax
+import numpy as np
+
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (5.0, jnp.array([[1.5, -0.5, 1], [2, 0.25, 3]]), 2.0, 5.0),
-    (3.0, jnp.array([0.5, -1.5, 2]), 2.0, 1.0),
+    (5, jnp.array([[1.5, -0.5, 1], [2, 0.25, 3]]), 2, 2),
+    (3, jnp.array([0.5, 1.5]), 2, 2),
 ]
 
 
 def idea(seen):
-    """Return what right numbers lack: a loop over an nnx.List, an nnx.Sequential."""
+    """Return what right numbers lack: one model that holds all layers."""
+    _, x, _, depth = seen.inputs
 
-    def of_ones(layer):
-        if isinstance(layer, nnx.Linear):
-            layer = nnx.clone(layer)
-            layer.kernel[...] = jnp.ones_like(layer.kernel)
-        return layer
+    def trained(layer):
+        shape, size = layer.kernel.shape, layer.kernel.size
+        layer.kernel[...] = jnp.cos(jnp.arange(size)).reshape(shape)
+        layer.bias[...] = jnp.full(layer.bias.shape, 0.5)
 
-    def read(call):
-        found = call.proceed()
-        if call.name == "__iter__":
-            return map(of_ones, found)
-        return [*map(of_ones, found)] if isinstance(found, list) else of_ones(found)
+    run = seen.run("the layers have other parameters", built={nnx.Linear: trained})
+    layers = run.built_of(nnx.Linear)
+    if len(layers) != depth:
+        return f"you build {len(layers)} layers of type nnx.Linear, instead of {depth}"
+    if not seen.close(run.answer, joined(x, layers)):
+        return "the answer does not follow kernel and bias of each layer: call them"
+    for module in run.built:
+        parts = [part for _, part in nnx.iter_graph(module, graph=True)]
+        if sum(isinstance(part, nnx.Linear) for part in parts) == depth > 1:
+            return None
+    return "no module holds all layers, so an optimizer would miss some"
 
-    def run(factor):  # where kernels that are read from an nnx.List are ones
-        hooks = {nnx.List.__iter__: read, nnx.List.__getitem__: read}
-        hooks[nnx.Sequential] = lambda call: factor * call.proceed()
-        return seen.run("containers give other numbers", calls=hooks), factor
 
-    try:
-        ran, factor = run(3)
-    except seen.Finding:  # where the two sums are compared, they have to agree
-        ran, factor = run(1)
-    yours = [vars(m).values() for m in ran.built if not isinstance(m, nnx.Sequential)]
-    if not any(isinstance(value, nnx.List) for values in yours for value in values):
-        return "no module of yours has an attribute that is an nnx.List"
-    total = seen.inputs[1].sum() * seen.inputs[2] ** seen.inputs[3]
-    if not seen.close(ran.answer[0], total):
-        return "the first number does not come from a loop over all of the nnx.List"
-    if not seen.close(ran.answer[1], factor * total):
-        return "the second number is not the sum of what nnx.Sequential returns"
+def joined(x, layers, call=lambda layer, x: nnx.relu(layer(x))):
+    """Return x and the outputs of all layers."""
+    for layer in layers:
+        x = jnp.concatenate([x, call(layer, x)], axis=-1)
+    return x
 
 
 def linears(seed, x, features, depth):
     """Return the layers that the exercise asks for, in a plain list."""
-    rngs = nnx.Rngs(int(seed))
-    sizes = pairwise([x.shape[-1]] + [int(features)] * int(depth))
-    return [nnx.Linear(*size, rngs=rngs) for size in sizes]
+    rngs, sizes = nnx.Rngs(seed), [x.shape[-1] + i * features for i in range(depth)]
+    return [nnx.Linear(size, features, rngs=rngs) for size in sizes]
 
 
 class Held(nnx.Module):
-    """A module that is given its layers in a container."""
+    """A module that is given its layers in a container, and a call."""
 
-    def __init__(self, layers):
+    def __init__(self, layers, call=joined):
         self.layers = layers
+        self.call = nnx.static(call)
 
     def __call__(self, x):
-        return functools.reduce(lambda y, layer: layer(y), self.layers, x)
+        return self.call(x, list(self.layers))
 
 
-def both(x, layers, total=jnp.sum, container=nnx.List):
-    """Return the two sums of some layers."""
-    models = Held(container(layers)), nnx.Sequential(*layers)
-    return jnp.array([total(model(x)) for model in models])
-
-
-def mean_over_rows(*inputs):
-    return both(inputs[1], linears(*inputs), lambda y: y.sum(-1).mean())
-
-
-def first_and_last_always(seed, x, features, depth):
-    return module_list(seed, x, features, max(depth, 2))
-
-
-def one_layer_repeated(*inputs):
-    first, *rest = linears(*inputs)
-    return both(inputs[1], [first] + rest[:1] * len(rest))
-
-
-def new_rngs_for_each(seed, x, features, depth):
-    sizes = pairwise([x.shape[-1]] + [int(features)] * int(depth))
-    return both(x, [nnx.Linear(*size, rngs=nnx.Rngs(int(seed))) for size in sizes])
-
-
-def two_stacks_from_one_rngs(seed, x, features, depth):
-    rngs, sizes = nnx.Rngs(int(seed)), (x.shape[-1], int(features), int(depth))
-    stack, other = Stack(*sizes, rngs), Stack(*sizes, rngs)
-    return jnp.array([stack(x).sum(), nnx.Sequential(*other.layers)(x).sum()])
+def held(call, *inputs):
+    """Return what a model with the layers does with the input."""
+    return Held(nnx.List(linears(*inputs)), call)(inputs[1])
 
 
 def plain_list(*inputs):
-    class Stack(Held):  # as in a learner's file, since the error names the class
-        __module__, __qualname__ = "attempt", "Stack"
+    class Connected(Held):  # as in a learner's file, since the error names the class
+        __module__, __qualname__ = "attempt", "Connected"
 
-    return Stack(linears(*inputs))
-
-
-def sequential_of_a_list(*inputs):
-    return nnx.Sequential(linears(*inputs))(inputs[1])
+    return Connected(linears(*inputs))
 
 
-def data_list(*inputs):
-    return both(inputs[1], linears(*inputs), container=nnx.data)
+def new_rngs_for_each(seed, x, features, depth):
+    sizes = [x.shape[-1] + i * features for i in range(depth)]
+    layers = [nnx.Linear(size, features, rngs=nnx.Rngs(seed)) for size in sizes]
+    return Held(nnx.List(layers))(x)
 
 
-def first_number_copied(*inputs):
-    return both(inputs[1], linears(*inputs))[jnp.array([0, 0])]
+def chained(seed, x, features, depth):
+    rngs, sizes = nnx.Rngs(seed), [x.shape[-1]] + [features] * (depth - 1)
+    outputs = [x]
+    for size in sizes:
+        layer = nnx.Linear(size, features, rngs=rngs)
+        outputs.append(nnx.relu(layer(outputs[-1])))
+    return jnp.concatenate(outputs, axis=-1)
 
 
-def formula_with_assert(*inputs):
-    sums, layers = both(inputs[1], linears(*inputs)), linears(*inputs)
-    y = functools.reduce(lambda y, layer: y @ layer.kernel[...], layers, inputs[1])
-    assert jnp.allclose(sums, y.sum(), rtol=1e-4)
-    return jnp.array([y.sum(), y.sum()])
+def added(seed, x, features, depth):
+    rngs = nnx.Rngs(seed)
+    layers = nnx.List([nnx.Linear(x.shape[-1], features, rngs=rngs)])
+    for _ in range(depth - 1):
+        layers.append(nnx.Linear(features, features, rngs=rngs))
+    return functools.reduce(lambda h, layer: h + nnx.relu(layer(h)), layers, x)
+
+
+def newest_first(*inputs):
+    def call(x, layers):
+        for layer in layers:
+            x = jnp.concatenate([nnx.relu(layer(x)), x], axis=-1)
+        return x
+
+    return held(call, *inputs)
+
+
+def without_input(*inputs):
+    return held(joined, *inputs)[..., inputs[1].shape[-1] :]
+
+
+def last_layer_alone(*inputs):
+    return held(joined, *inputs)[..., -inputs[2] :]
+
+
+def no_activation(*inputs):
+    layers = linears(*inputs)
+    return joined(inputs[1], layers, lambda layer, x: layer(x))
+
+
+def all_activated(*inputs):
+    return nnx.relu(held(joined, *inputs))
+
+
+def activated_before(*inputs):
+    return joined(inputs[1], linears(*inputs), lambda layer, x: layer(nnx.relu(x)))
+
+
+def one_layer_less(seed, x, features, depth):
+    return module_list(seed, x, features, depth - 1)
+
+
+def seed_zero(seed, *rest):
+    return module_list(0, *rest)
+
+
+def axis_one(*inputs):
+    def call(x, layers):
+        for layer in layers:
+            x = jnp.concatenate([x, nnx.relu(layer(x))], axis=1)
+        return x
+
+    return held(call, *inputs)
+
+
+def grows_by_in_features(seed, x, features, depth):
+    rngs, sizes = nnx.Rngs(seed), [x.shape[-1] * (i + 1) for i in range(depth)]
+    return joined(x, [nnx.Linear(size, features, rngs=rngs) for size in sizes])
+
+
+def in_no_module(*inputs):
+    return joined(inputs[1], linears(*inputs))
+
+
+def formula_with_assert(seed, x, features, depth):
+    layers = linears(seed, x, features, depth)
+    answer = Held(nnx.List(layers))(x)
+    rngs, mine = nnx.Rngs(seed), x
+    for _ in layers:
+        draw = nnx.initializers.lecun_normal()
+        kernel = draw(rngs.params(), (mine.shape[-1], features))
+        rngs.params()  # that of the bias
+        mine = jnp.concatenate([mine, nnx.relu(mine @ kernel)], axis=-1)
+    assert jnp.allclose(answer, mine, atol=1e-5)
+    return mine
 
 
 MISTAKES = {
-    mean_over_rows: "Sum the whole output: no mean over the batch.",
-    first_and_last_always: "A depth of 1 is one layer, from in_features to features.",
-    one_layer_repeated: (
-        "`[layer] * n` is one layer n times: build a new layer for each place."
-    ),
+    plain_list: "A module refuses a plain list of layers: write `nnx.List([...])`.",
     new_rngs_for_each: (
         "A new `nnx.Rngs` for each layer repeats its keys: pass one rngs to all."
     ),
-    two_stacks_from_one_rngs: (
-        "The second stack got later keys: give the first one's layers to "
-        "`nnx.Sequential`."
-    ),
-    plain_list: "A module refuses a plain list of layers: write `nnx.List([...])`.",
-    sequential_of_a_list: "Unpack the list with a star: `nnx.Sequential(*layers)`.",
-    data_list: (
-        "Keep the layers in a module of your own: `self.layers = nnx.List([...])`."
-    ),
-    first_number_copied: "Sum what the call of the `nnx.Sequential` itself returns.",
-    formula_with_assert: "Sum what a loop over all layers of your `nnx.List` returns.",
+    chained: "Each layer gets the input and all outputs before it, not the last alone.",
+    added: "Join the output to what came before: add nothing.",
+    newest_first: "Put the newest output last, behind all others.",
+    without_input: "The input comes first in the answer: start from it.",
+    last_layer_alone: "Return all outputs: the last layer's is the end of the answer.",
+    no_activation: "Apply `nnx.relu` to the output of each layer.",
+    all_activated: "The input stays as it is: `nnx.relu` is for the outputs alone.",
+    activated_before: "Call the layer first, then `nnx.relu`.",
+    one_layer_less: "Build `depth` layers, the first included.",
+    seed_zero: "Pass the seed to `nnx.Rngs`.",
+    axis_one: "Join along the last axis, `axis=-1`: x may have no batch.",
+    grows_by_in_features: "Each layer adds `features` to what the next one gets.",
+    in_no_module: "Keep the layers in a module: `self.layers = nnx.List([...])`.",
+    formula_with_assert: "Return what your model returns: compute no layer by hand.",
 }
 
 
-def merged(*inputs):
-    return both(inputs[1], nnx.merge(*nnx.split(nnx.List(linears(*inputs)))))
+def data_list(*inputs):
+    return np.asarray(Held(nnx.data(linears(*inputs)))(inputs[1]))
 
 
-def appended(*inputs):
-    class Grown(Held):
-        def __call__(self, x):
-            for i in range(len(self.layers)):
-                x = self.layers[i](x)
-            return x
+class Block(nnx.Module):
+    """A layer that joins its output to its input."""
 
-    stack = Grown(nnx.List())
-    for layer in linears(*inputs):
-        stack.layers.append(layer)
-    sequential = nnx.Sequential(*stack.layers[:])
-    return jnp.stack([jnp.sum(model(inputs[1])) for model in (stack, sequential)])
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __call__(self, x):
+        return joined(x, [self.layer])
 
 
-def jitted_with_error(*inputs):
-    models = Held(nnx.List(linears(*inputs))), nnx.Sequential(*linears(*inputs))
-    first, second = map(jax.jit(lambda model: model(inputs[1]).sum()), models)
-    if not jnp.allclose(first, second):
-        raise ValueError("the sums differ")
-    return jnp.array([first, second])
+def sequential_of_blocks(*inputs):
+    model = nnx.Sequential(*map(Block, linears(*inputs)))
+    return nnx.jit(lambda model, x: model(x))(model, inputs[1])
 
 
-ALSO_RIGHT = [merged, appended, jitted_with_error]
+def named_in_a_dict(*inputs):
+    layers = nnx.Dict({f"layer_{i}": one for i, one in enumerate(linears(*inputs))})
+    answer = joined(inputs[1], layers.values())
+    if answer.shape[-1] != inputs[1].shape[-1] + inputs[2] * inputs[3]:
+        raise ValueError("a layer is missing")
+    return answer
+
+
+def row_by_row(*inputs):
+    model = nnx.merge(*nnx.split(Held(nnx.List(linears(*inputs)))))
+    return (jax.vmap(model) if inputs[1].ndim == 2 else model)(inputs[1])
+
+
+ALSO_RIGHT = [data_list, sequential_of_blocks, named_in_a_dict, row_by_row]
