@@ -56,17 +56,13 @@ def check(candidate, *more):
     rows = jnp.array([[1.0, 2, 3], [0.5, -1, 0]])
     trained = Classifier(3, 4, 2, rngs=nnx.Rngs(1))
     trained(rows, rngs=nnx.Rngs(2))  # a call that changes the statistics
-    page = nnx.to_pure_dict(nnx.state(trained))
-    for seed, checkpoint, x, classes in [
-        (7, page, rows, 5),
-        (0, page, -rows, 3),
-        *more,
-    ]:
-        body, norm = checkpoint["body"], checkpoint["norm"]
-        answer = candidate(seed, checkpoint, x, classes)
-        head = nnx.Linear(body["bias"].size, classes, rngs=nnx.Rngs(seed))
+    saved = nnx.to_pure_dict(nnx.state(trained))
+    for seed, old, x, classes in [(7, saved, rows, 5), (0, saved, -rows, 3), *more]:
+        answer = candidate(seed, old, x, classes)
+        body, norm = old["body"], old["norm"]
         y = x @ body["kernel"] + body["bias"] - norm["mean"]
         y = y / jnp.sqrt(norm["var"] + 1e-5) * norm["scale"] + norm["bias"]
+        head = nnx.Linear(y.shape[-1], classes, rngs=nnx.Rngs(seed))
         expected = head(nnx.relu(y))
         right = getattr(answer, "shape", None) == expected.shape
         if not right or not jnp.allclose(answer, expected, atol=1e-4):
