@@ -56,7 +56,7 @@ def losses_between(first, second, x, y, points):
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    rows, targets = jnp.array([[1.0, 2, 3], [0.5, 0, -1]]), jnp.array([1.0, -1])
+    rows, targets = jnp.array([[1.0, 2], [0.5, -1]]), jnp.array([1.0, -1])
     shown = [(0, 1, rows, targets, 3), (7, 2, -rows, targets, 3)]
     for first, second, x, y, points in [*shown, *more]:
         answer = candidate(first, second, x, y, points)
@@ -82,8 +82,8 @@ def check(candidate, *more):
 import itertools
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (3, 4, jnp.array([[1.0, -2], [0.5, 1]]), jnp.array([0.0, 2]), 3),  # features
-    (5, 6, jnp.array([[1.0, 0, -1], [2, 1, 0]]), jnp.array([1.0, 1]), 5),  # points
+    (3, 4, jnp.array([[1.0, 0, -2], [0.5, 1, 1]]), jnp.array([0.0, 2]), 3),  # features
+    (5, 6, jnp.array([[1.0, -1], [2, 0]]), jnp.array([1.0, 1]), 5),  # points
 ]
 ROWS = itertools.count(37)  # another batch in each run: what is compiled compiles anew
 
@@ -218,8 +218,8 @@ def compiled_at_each_point(one, other, t, x, y):
     return compiled(nnx.graphdef(one), line(one, other, t), x, y)
 
 
-def three_features(first, second, x, y, points):
-    one, other = (Network(3, rngs=nnx.Rngs(seed)) for seed in (first, second))
+def two_features(first, second, x, y, points):
+    one, other = (Network(2, rngs=nnx.Rngs(seed)) for seed in (first, second))
     return jnp.array([by_state(one, other, t, x, y) for t in places(points)])
 
 
@@ -262,7 +262,7 @@ MISTAKES = {
     attempt(compiled_at_each_point): (
         "Define the compiled function once: a new one is traced again."
     ),
-    three_features: "Read the number of features from `x`.",
+    two_features: "Read the number of features from `x`.",
     formula_with_assert: "Return losses of networks that are called, by `nnx.merge`.",
 }
 
