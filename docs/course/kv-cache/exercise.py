@@ -79,8 +79,7 @@ def check(candidate, *more):
         logits = Decoder(10, 8, rngs=nnx.Rngs(seed))(texts[:, :-1])
         found = jax.nn.log_softmax(logits)[:, prompt.size - 1 :]
         wanted = jnp.take_along_axis(found, endings[..., None], axis=2).sum(axis=(1, 2))
-        shape = getattr(answer, "shape", None)
-        if shape != wanted.shape:
+        if getattr(answer, "shape", None) != wanted.shape:
             expected = f"an array of shape {wanted.shape}, not {type(answer).__name__}"
         elif not jnp.allclose(answer, wanted, atol=1e-4):
             expected = wanted.round(4)
