@@ -104,7 +104,7 @@ def test_the_checks_can_fail(site, tmp_path):
     Image.effect_noise((1200, 630), 100).save(images / "cost.png")
     Image.new("L", (1200, 630)).save(images / "index.png", "JPEG")
     Image.new("P", (600, 315)).save(images / "verified.png")
-    names = ["", "attempt/", "attempt/", "cost/", "verified/", "404/"]
+    names = ["", "attempt/", "attempt/", "cost/", "start/", "verified/", "404/"]
     names += [f"reference/{name}/" for name in ("api", "compatibility", "errors")]
     places = "".join(f"<url><loc>{site.url}{name}</loc></url>" for name in names)
     text = f'<urlset xmlns="a">{places}</urlset>'

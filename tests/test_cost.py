@@ -5,8 +5,9 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
-from examples.cost import measure, models
+from examples.cost import measure, models, ways
 from tools.gate.memory import reads
 from tools.gate.process import in_process
 from tools.website import cost
@@ -16,7 +17,10 @@ pytestmark = reads("examples/cost/*", "tools/website/matplotlibrc")
 SIZES = {
     "leaves": {"4 leaves": 2},
     "transformer": {"count": 1, "features": 8, "heads": 2},
-    "lengths": (4, 8),
+    "built": ("4 leaves",),
+    "features": (8, 16),
+    "steps": (1, 2),
+    "capacities": (4, 8),
     "rounds": 1,
     "compiles": 1,
     "seconds": 0.0,
@@ -51,6 +55,19 @@ def compared():
     return [tuple(map(bool, pair)) for pair in found]
 
 
+def results():
+    """Return what each way gives: an output of a model, and the losses of two steps."""
+    model, linen_model = models.Wide(2, rngs=nnx.Rngs(0)), models.LinenWide(2)
+    twins = (model, linen_model, models.linen_params(model))
+    x = jnp.linspace(-1.0, 1.0, 4)[:, None]  # x[batch, 1]
+    found = {}
+    for made in (ways.forward_ways(*twins, x), ways.step_ways(*twins, x, 2 * x)):
+        for name, way in made.items():
+            with measure.mode_of(name):
+                found[len(found), name] = [way().tolist() for _ in range(2)]
+    return found
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """Measure the smallest models once each; return the file that holds it."""
@@ -60,16 +77,29 @@ def measured(tmp_path_factory):
     return path
 
 
-def step(us):
-    """Return figures of a step: of Linen, and what each way adds in microseconds."""
-    entries = {"Linen": {"us": 100.0, "ratio": 1.0}}
-    for name, added in zip(cost.CONVENIENT, us, strict=True):
-        entries[name] = {"us": 100.0 + added, "ratio": 1 + added / 100}
+def step(ratios, linen=100.0):
+    """Return figures of a step: Linen in microseconds, the ways in ratios to it."""
+    entries = {"Linen": {"us": linen, "ratio": 1.0}}
+    for name, ratio in zip(cost.CONVENIENT, ratios, strict=True):
+        entries[name] = {"us": 12345.0, "ratio": ratio}  # the ratio alone is used
     return entries
 
 
 def test_the_twins_compute_the_same():
     assert quickly(compared) == [(True, False)] * 2
+
+
+def test_all_ways_give_one_result():
+    found = quickly(results)
+    kinds = {"forward": [], "step": []}
+    for (_, name), values in found.items():
+        kind = "forward" if values[0] == values[1] else "step"
+        kinds[kind].append((name, values))
+    for named in kinds.values():
+        assert named[0][0] == "Linen"
+        assert len(named) > 9
+        for name, values in named:
+            assert values == named[0][1], name
 
 
 def test_a_measurement_has_all_that_the_pages_show(measured, tmp_path):
@@ -78,7 +108,7 @@ def test_a_measurement_has_all_that_the_pages_show(measured, tmp_path):
     drawn = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
     drawn |= cost.texts(measured)
     for name, entry in found["step"]["4 leaves"].items():
-        assert name in drawn["step.svg"] or name == "Linen"
+        assert name in drawn["step.svg"] or name in cost.UNPLOTTED
         shown = cost.duration if name == "Linen" else cost.times_as_long
         assert shown(entry) in drawn["step.md"]
     assert f"Measured on {found['date']} " in drawn["about.md"]
@@ -98,11 +128,37 @@ def test_what_is_drawn_is_kept_until_the_figures_change(
         cost.draw_all(tmp_path, changed)
 
 
-def test_the_advice_is_the_first_way_that_adds_little():
-    for ms, name in ((1, "nnx.jit_partial"), (10, "nnx.jit, graph=False")):
-        assert cost.good_enough(step([900, 400, 300, 40, 30, 0]), ms) == name
-    assert cost.good_enough(step([900, 400, 300, 99, 90, 80]), 1) == "jax.jit, as_pure"
-    assert cost.good_enough(step([50, 0, 0, 0, 0, 0]), 1) == "nnx.jit"
+def test_the_advice_for_a_loop_that_waits_is_the_first_way_that_adds_little():
+    def advised(ratios, ms):
+        return cost.good_enough(step(ratios), ms, awaited=True)
+
+    assert advised([9, 5, 4, 1.4, 1], 1) == "nnx.jit_partial"  # adds 40 µs
+    assert advised([9, 6, 4, 1.4, 1], 10) == "nnx.jit, graph=False"  # adds 500 µs
+    assert advised([1.5, 1, 1, 1, 1], 1) == "nnx.jit"
+    assert advised([9, 5, 4, 3, 2], 1) == "none"
+
+
+def test_the_advice_for_a_queued_loop_is_the_first_call_that_the_step_hides():
+    def advised(ratios, ms):
+        return cost.good_enough(step(ratios), ms, awaited=False)
+
+    assert advised([11, 10, 4, 1.4, 1], 1) == "nnx.jit, graph=False"
+    assert advised([10, 9, 4, 1.4, 1], 1) == "nnx.jit"
+    assert advised([99, 90, 40, 14, 11], 1) == "none"
+
+
+def test_no_step_is_shorter_than_the_call_of_linen():
+    for awaited in (True, False):
+        entries = step([1, 1, 1, 1, 1], linen=1001.0)
+        assert cost.good_enough(entries, 1, awaited=awaited) == "no such step"
+
+
+def test_what_is_code_in_a_name_is_shown_as_code():
+    assert cost.as_code("nnx.jit, graph=False") == "`nnx.jit`, `graph=False`"
+    assert cost.as_code("first, Linen, jax.eval_shape") == (
+        "first, Linen, `jax.eval_shape`"
+    )
+    assert cost.as_code("none") == "none"
 
 
 def test_figures_of_other_releases_are_named(measured):

@@ -64,9 +64,10 @@ def page_of(script: Path) -> Path:
 
 def program(page: Path) -> str:
     """Return the Python of a page as one script."""
-    text = expanded(page.read_text("utf-8"), site_config().mdx_configs[SNIPPETS])
-    blocks = (found[2] for found in attempts.BLOCK.finditer(text))
-    return "\n\n".join(textwrap.dedent(block) for block in blocks)
+    options = site_config().mdx_configs[SNIPPETS]
+    found = attempts.BLOCK.findall(page.read_text("utf-8"))
+    blocks = (expanded(textwrap.dedent(block), options) for _, block in found)
+    return "\n\n".join(blocks)
 
 
 def states() -> dict[str, str]:

@@ -10,14 +10,19 @@ from flax import nnx
 
 
 class BatchNorm(nnx.Module):
-    def __init__(self, features, momentum, epsilon=1e-5):
+    def __init__(self, features, *, momentum, epsilon=1e-5):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
         self.momentum = momentum
         self.epsilon = epsilon
-        self.use_running_average = False  # a new module is in train mode
+        self.use_running_average = False
+
+    def set_view(self, use_running_average: bool | None = None):
+        """Set the mode, if `nnx.view` names one."""
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
 
     def __call__(self, x):  # x[batch, features]
         if self.use_running_average:
@@ -33,41 +38,44 @@ class BatchNorm(nnx.Module):
 
 
 # --8<-- [start:stub]
-def batch_norm(x, momentum):
-    """Return train mean, running mean and the sums of two eval outputs, in shape (4,).
+def batch_norm(batches, rows, momentum):
+    """Return what a batch norm predicts for rows, after it has seen some batches.
 
     Args:
-      x: input, shape (batch, features), float32.
+      batches: inputs of the train calls, shape (calls, batch, features), float32.
+      rows: input of the eval call, shape (rows, features), float32.
       momentum: weight of the old running statistics, a float from 0 to 1.
     """
     # --8<-- [end:stub]
-    model = BatchNorm(x.shape[-1], momentum)
-    train_mean = model(x).mean()
-    model.eval()
-    first, second = model(x), model(x)
-    return jnp.array([train_mean, model.mean.sum(), first.sum(), second.sum()])
+    model = BatchNorm(rows.shape[-1], momentum=momentum)
+    train_model = nnx.view(model, use_running_average=False)
+    eval_model = nnx.view(model, use_running_average=True)
+    for batch in batches:
+        train_model(batch)
+    return eval_model(rows)
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    first = jnp.array([[1.0, 10.0], [2.0, 40.0], [6.0, 25.0]])
-    second = jnp.array([[0.5, -1.5], [3.0, 1.0], [-2.5, 0.25]])
-    for x, momentum in [(first, 0.9), (second, 0.0), *more]:
-        answer = candidate(x, momentum)
-        mean = (1 - momentum) * x.mean(axis=0)  # it begins at 0, and var at 1
-        var = momentum + (1 - momentum) * x.var(axis=0)
-        total = ((x - mean) / jnp.sqrt(var + 1e-5)).sum()
-        right = jnp.array([0, mean.sum(), total, total])
-        if getattr(answer, "shape", None) != (4,):
-            expected = f"an array of shape (4,), not {type(answer).__name__}"
+    one = jnp.array([[[1.0, 10.0], [2.0, 40.0]]]), jnp.array([[2.0, 20.0]]), 0.9
+    two = jnp.array([[[0.5], [3.0], [-2.5]], [[4.0], [1.0], [1.0]]]), one[1].T, 0.25
+    for batches, rows, momentum in [one, two, *more]:
+        answer, mean, var = candidate(batches, rows, momentum), 0.0, 1.0
+        for batch in batches:
+            mean = momentum * mean + (1 - momentum) * batch.mean(axis=0)
+            var = momentum * var + (1 - momentum) * batch.var(axis=0)
+        right = (rows - mean) / jnp.sqrt(var + 1e-5)
+        if (shape := getattr(answer, "shape", type(answer).__name__)) != right.shape:
+            expected = f"an array of shape {right.shape}, not {shape}"
         elif not jnp.allclose(answer, right, rtol=1e-4, atol=1e-4):
-            expected = f"{right} (train mean, running mean, two eval sums)"
+            expected = jnp.array_str(right, precision=3)
         else:
             continue
-        call = f"{candidate.__name__}(jnp.array({x.tolist()}), {momentum})"
-        return f"{call}\n  expected: {expected}\n  got:      {answer}"
+        call = f"{candidate.__name__}(batches, rows, {momentum})"
+        given = f"  batches = {batches.tolist()}\n  rows = {rows.tolist()}"
+        return f"{call}\n{given}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
@@ -75,64 +83,73 @@ def check(candidate, *more):
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
 HIDDEN = [  # only `nbe` tries it: variances are small enough to show epsilon
-    (jnp.array([[0.5, 0.375], [0.53125, 0.359375], [0.515625, 0.390625]]), 0.001),
+    (
+        jnp.array([[[0.0], [0.03125], [0.015625]], [[-0.03125], [0.0], [0.0]]]),
+        jnp.array([[0.0], [0.0625]]),
+        0.001,
+    ),
 ]
 
 
 def idea(seen):
-    """Return what right numbers lack: your own module, whose Variables they follow."""
-    (x, momentum), outputs = seen.inputs, []
+    """Return what right numbers lack: your own module, its types, and its two modes."""
+    (batches, rows, momentum), calls = seen.inputs, []
 
-    def altered(call):
-        if call.depth:
-            return call.proceed()
-        if not outputs:
-            begin_higher(call.module)
-        outputs.append(call.proceed())
-        return outputs[-1] + len(outputs) - 1  # each call adds one more
+    def begins_higher(call):
+        if not (calls or call.depth):
+            add_half(call.module)
+        calls.extend([call] * (not call.depth))
+        return call.proceed()
 
-    run = seen.run("Variables begin 0.5 higher", calls={nnx.Module: altered})
+    when = "scale, bias, mean and var begin 0.5 higher"
+    run = seen.run(when, calls={nnx.Module: begins_higher})
     if run.built_of(nnx.BatchNorm):
         return "nnx.BatchNorm is ready-made"
-    if len(outputs) < 3:
-        return f"calls of the module: {len(outputs)}, not three"
-    first, solution = run.calls[0], BatchNorm(x.shape[-1], momentum)
+    if len(calls) < 2:
+        return f"calls of a module of your own: {len(calls)}"
+    first, last = calls[0], calls[-1]
     if min(len(first.after.of(kind)) for kind in (nnx.Param, nnx.BatchStat)) < 2:
         found = [f"{p[-1]} {kind.__name__}" for p, (kind, _) in first.after.items()]
         return f"scale and bias are Param, mean and var BatchStat; found: {found}"
-    parts = nnx.iter_modules(first.module)
-    if not any(hasattr(part, "use_running_average") for _, part in parts):
-        return "no module has the flag use_running_average, which eval() sets"
-    begin_higher(solution)
-    if not seen.close(outputs[0], solution(x)):
-        return "the first output is not (x - mean) / sqrt(var + 1e-5) * scale + bias"
+    if not last.after.same(last.before):
+        return "the eval call writes"
+    solution = BatchNorm(rows.shape[-1], momentum=momentum)
+    add_half(solution)
+    outputs = [solution(batch) for batch in batches]
+    if not seen.close(calls[0].output, outputs[0]):
+        return "the train output is not (x - mean) / sqrt(var + 1e-5) * scale + bias"
     solution.eval()
-    total = solution(x).sum()
-    right = jnp.array([0.5, solution.mean.sum(), total, total])
-    added = jnp.round((run.answer - right) / x.size) * jnp.array([0, 0, 1, 1])
-    follows = jnp.isclose(run.answer, right + added * x.size, 1e-4)
-    if not follows.all():
-        return f"numbers that do not follow your Variables: {jnp.flatnonzero(~follows)}"
-    if added[2] == added[3]:
-        return "both eval sums come from one call"
+    right = solution(rows)
+    if not seen.close(run.answer, right):
+        would = f"if {when}, it returns {right.tolist()}"
+        return f"{would}, but yours returns {run.answer.tolist()}"
+    try:
+        nnx.view(first.module, use_running_average=True)
+    except ValueError as error:
+        return f"{error}"
 
 
-def begin_higher(model):
+def add_half(model):
     """Add 0.5 to the parameters and statistics of a model."""
-    for _, variable in nnx.iter_graph(model):
+    for _, variable in nnx.iter_graph(model, graph=True):
         if isinstance(variable, nnx.Param | nnx.BatchStat):
             variable.set_value(variable.get_value() + 0.5)
 
 
-def attempt(name, module):
+def by_views(model):
+    """Return the two modes of a model, for training and for predicting."""
+    return [nnx.view(model, use_running_average=mode) for mode in (False, True)]
+
+
+def attempt(name, module, modes=by_views, call=lambda model, x: model(x)):
     """Return the attempt of a learner who wrote `module` as BatchNorm."""
 
-    def function(x, momentum):
-        model = module(x.shape[-1], momentum)
-        train_mean = model(x).mean()
-        model.eval()
-        first, second = model(x).sum(), model(x).sum()
-        return jnp.array([train_mean, model.mean.sum(), first, second])
+    def function(batches, rows, momentum):
+        model = module(rows.shape[-1], momentum=momentum)
+        train_model, eval_model = modes(model)
+        for batch in batches:
+            call(train_model, batch)
+        return call(eval_model, rows)
 
     function.__name__ = name
     return function
@@ -142,8 +159,8 @@ def begun(name, **changes):
     """Return the attempt whose module begins with changed attributes."""
 
     class Changed(BatchNorm):
-        def __init__(self, features, momentum):
-            super().__init__(features, momentum)
+        def __init__(self, features, *, momentum):
+            super().__init__(features, momentum=momentum)
             for attribute, change in changes.items():
                 old = getattr(self, attribute)
                 old = old[...] if isinstance(old, nnx.Variable) else old
@@ -184,36 +201,52 @@ def replaces_variables(model, x, y):
     return y
 
 
-class ModeAsArgument(BatchNorm):
-    def __call__(self, x, train):
-        self.use_running_average = not train
-        y = super().__call__(x)
-        del self.use_running_average
-        return y
+class FlagAlone(nnx.Module):
+    """A batch norm without `set_view`."""
+
+    def __init__(self, features, *, momentum):
+        BatchNorm.__init__(self, features, momentum=momentum)
+
+    __call__ = BatchNorm.__call__
 
 
-def mode_as_argument(x, momentum):
-    model = ModeAsArgument(x.shape[-1], momentum)
-    train_mean, first = model(x, True).mean(), model(x, False).sum()
-    return jnp.array([train_mean, model.mean.sum(), first, model(x, False).sum()])
+def flag_without_set_view(batches, rows, momentum):
+    model = FlagAlone(rows.shape[-1], momentum=momentum)
+    for batch in batches:
+        model(batch)
+    model.eval()
+    return model(rows)
 
 
-def formula(x, momentum):
-    mean = (1 - momentum) * x.mean(axis=0)
-    var = momentum + (1 - momentum) * x.var(axis=0)
-    total = ((x - mean) / jnp.sqrt(var + 1e-5)).sum()
-    return jnp.array([0.0, mean.sum(), total, total])
+def last_batch_first(batches, rows, momentum):
+    return batch_norm(batches[::-1], rows, momentum)
 
 
-def formula_with_assert(x, momentum):
-    answer, by_hand = batch_norm(x, momentum), formula(x, momentum)
+def one_large_batch(batches, rows, momentum):
+    return batch_norm(batches.reshape(1, -1, rows.shape[-1]), rows, momentum)
+
+
+def formula(batches, rows, momentum):
+    mean, var = 0.0, 1.0
+    for batch in batches:
+        mean = momentum * mean + (1 - momentum) * batch.mean(axis=0)
+        var = momentum * var + (1 - momentum) * batch.var(axis=0)
+    return (rows - mean) / jnp.sqrt(var + 1e-5)
+
+
+def formula_with_assert(*inputs):
+    answer, by_hand = batch_norm(*inputs), formula(*inputs)
     assert jnp.allclose(answer, by_hand, atol=1e-4)
     return by_hand
 
 
 MISTAKES = {
-    attempt("other_flag", type("Other", (BatchNorm,), {"eval": lambda _: None})): (
-        "These are train outputs: name the flag as `eval()` does."
+    attempt("predicts_in_train_mode", BatchNorm, lambda model: (model, model)): (
+        "These are train outputs: predict with a view that uses the running averages."
+    ),
+    attempt("predicts_as_new", BatchNorm, call=jax.jit(lambda model, x: model(x))): (
+        "These statistics are those of a new module: train calls write them, unless "
+        "`jax.jit` drops what they write."
     ),
     begun("momentum_of_pytorch", momentum=lambda old: 1 - old): (
         "`momentum` weighs the old statistics here, not the new ones as in PyTorch."
@@ -229,26 +262,29 @@ MISTAKES = {
         "No filter for `nnx.BatchStat` finds these statistics: give them that type."
     ),
     called(replaces_variables): "Write to `self.mean[...]`, to keep the Variable.",
-    mode_as_argument: "Read the mode from `self.use_running_average`, no other.",
+    flag_without_set_view: "Give the module a method `set_view`, for `nnx.view`.",
     attempt(
-        "ready_made", lambda f, m: nnx.BatchNorm(f, momentum=m, rngs=nnx.Rngs(0))
+        "ready_made",
+        lambda f, momentum: nnx.BatchNorm(f, momentum=momentum, rngs=nnx.Rngs(0)),
     ): "Write the module yourself.",
+    last_batch_first: "Call the batches in their order: the last weighs most.",
+    one_large_batch: "Call the model once for each batch, not on all rows at once.",
     formula: "Write an `nnx.Module` which owns its statistics, and call it.",
     formula_with_assert: "Return what the module gives, not what you compare it with.",
 }
 
 
-def jitted_in_a_sequential(x, momentum):
-    norm, call = BatchNorm(x.shape[-1], momentum), nnx.jit(lambda model, x: model(x))
+def by_eval(batches, rows, momentum):
+    norm = BatchNorm(momentum=momentum, features=rows.shape[-1])
     model = nnx.Sequential(norm)
-    train_mean = call(model, x).mean()
+    for batch in batches:
+        model(batch)
     model.eval()
-    sums = [call(model, x).sum() for _ in range(2)]
-    return jnp.array([train_mean, norm.mean.sum(), *sums])
+    return model(rows)
 
 
 ALSO_RIGHT = [
     begun("own_type", mean=type("RunningStat", (nnx.BatchStat,), {})),
-    jitted_in_a_sequential,
-    attempt("by_keyword", lambda f, m: BatchNorm(momentum=m, features=f)),
+    attempt("jitted", BatchNorm, call=nnx.jit(lambda model, x: model(x))),
+    by_eval,
 ]

@@ -11,7 +11,7 @@ from flax import nnx
 
 
 class MyLinear(nnx.Module):
-    def __init__(self, in_features, out_features, rngs):
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
         key = rngs.params()
         scale = 1 / jnp.sqrt(in_features)
         kernel = jax.random.normal(key, (in_features, out_features)) * scale
@@ -156,15 +156,15 @@ def scaled(name, power):
 
 
 class BiasDrawnFirst(MyLinear):
-    def __init__(self, in_features, out_features, rngs):
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
         bias = jax.random.normal(rngs.params(), (out_features,))
-        super().__init__(in_features, out_features, rngs)
+        super().__init__(in_features, out_features, rngs=rngs)
         self.bias[...] = bias
 
 
 class WithoutBias(MyLinear):
-    def __init__(self, in_features, out_features, rngs):
-        super().__init__(in_features, out_features, rngs)
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+        super().__init__(in_features, out_features, rngs=rngs)
         del self.bias
 
     def __call__(self, x):
@@ -185,18 +185,22 @@ class KernelFirst(MyLinear):
 
 
 class KeyInCall(MyLinear):
-    def __init__(self, in_features, out_features, rngs):
-        super().__init__(in_features, out_features, rngs)
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+        super().__init__(in_features, out_features, rngs=rngs)
         self.rngs = rngs
 
     def __call__(self, x):
         return x @ jax.random.normal(self.rngs.params(), self.kernel.shape) + self.bias
 
 
+class Count(nnx.Variable):
+    pass
+
+
 class CountsCalls(MyLinear):
-    def __init__(self, in_features, out_features, rngs):
-        super().__init__(in_features, out_features, rngs)
-        self.calls = nnx.Variable(jnp.array(0))
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+        super().__init__(in_features, out_features, rngs=rngs)
+        self.calls = Count(jnp.zeros((), jnp.int32))
 
     def __call__(self, x):
         self.calls[...] += 1

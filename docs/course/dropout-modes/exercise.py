@@ -4,45 +4,60 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
+# --8<-- [start:model]
+class Regularised(nnx.Module):
+    def __init__(self, in_features, features, rate, *, rngs: nnx.Rngs):
+        self.dropout = nnx.Dropout(rate)
+        self.linear = nnx.Linear(in_features, features, rngs=rngs)
+
+    def __call__(self, x, rngs=None):  # x[..., in_features]
+        return self.linear(self.dropout(x, rngs=rngs))
+        # --8<-- [end:model]
+
+
 # --8<-- [start:stub]
-def dropout_modes(seed, x, rate):
-    """Return two outputs in train mode and one in eval mode, shape (3, *x.shape).
+def error_bars(seed, x, rate, draws):
+    """Return a prediction, and mean and deviation over masks, shape (3, 2), float32.
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
-      x: input of any shape, float32.
-      rate: probability to drop an element, between 0 and 1.
+      seed: seed of the stream `params`; that of `dropout` is one more.
+      x: input, shape (in_features,), float32.
+      rate: probability to drop a feature, between 0 and 1.
+      draws: number of calls in train mode, each with a mask of its own.
     """
     # --8<-- [end:stub]
-    model = nnx.Dropout(rate, rngs=nnx.Rngs(int(seed)))
-    first, second = model(x), model(x)  # a new module is in train mode
-    model.eval()
-    return jnp.stack([first, second, model(x)])
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    model = Regularised(x.size, 2, rate, rngs=rngs)
+    train_model = nnx.view(model, deterministic=False)
+    eval_model = nnx.view(model, deterministic=True)
+    drawn = jnp.stack([train_model(x, rngs=rngs) for _ in range(draws)])
+    return jnp.stack([eval_model(x), drawn.mean(axis=0), drawn.std(axis=0)])
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    first, second = jnp.array([1.0, 2, 3, 4, 5, 6]), jnp.array([0.5, -1.5, 2, 1, 3, -2])
-    for seed, x, rate in [(0.0, first, 0.5), (7.0, second, 0.25), *more]:
-        answer = candidate(seed, x, rate)
-        stream = nnx.Rngs(int(seed)).dropout.fork()  # a layer draws from a fork
-        kept = jnp.stack([stream.bernoulli(1 - rate, x.shape) for _ in range(2)])
-        right = jnp.stack([*jnp.where(kept, x / (1 - rate), 0), x])
+    first, second = jnp.array([1.0, 2, 3, 4, 5, 6]), jnp.array([0.5, -1.5, 2, 1])
+    for seed, x, rate, draws in [(0, first, 0.5, 4), (7, second, 0.25, 4), *more]:
+        answer, key = candidate(seed, x, rate, draws), jax.random.key(seed + 1)
+        keys = [jax.random.fold_in(key, i) for i in range(draws)]
+        kept = jnp.stack([jax.random.bernoulli(k, 1 - rate, x.shape) for k in keys])
+        linear = nnx.Linear(x.size, 2, rngs=nnx.Rngs(params=seed))
+        drawn = linear(jnp.where(kept, x / (1 - rate), 0))
+        right = jnp.stack([linear(x), drawn.mean(axis=0), drawn.std(axis=0)])
         if getattr(answer, "shape", None) != right.shape:
             expected = f"an array of shape {right.shape}, not {type(answer).__name__}"
-        elif answer.dtype.kind != "f":
-            expected = f"numbers of dtype float32, not {answer.dtype}"
-        elif not jnp.allclose(answer, right, atol=1e-5):
+        elif not jnp.allclose(answer, right, atol=1e-4):
             expected = right
         else:
             continue
-        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {rate})"
+        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {rate}, {draws})"
         return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
@@ -50,191 +65,202 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-import jax
-
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (11.0, jnp.array([[[1.5], [-0.5]], [[2.0], [4.0]], [[0.25], [-3.0]]]), 0.75),
+    (11, jnp.array([1.5, -0.5, 2.0]), 0.25, 5),
+    (3, jnp.array([0.25, -3.0, 4.0, 1.0, 2.0]), 0.75, 4),
 ]
 
 
 def idea(seen):
-    """Return what right numbers lack: three calls of a layer, the last in eval mode.
+    """Return what right numbers lack: an eval row, and two that follow train calls.
 
     A call may say its mode itself, or leave it to the layer or to a view of it.
     """
-    train, evaluation = [], []  # the factors of the calls in each mode
 
     def multiplied(call):
         flag = call.kwargs.get("deterministic")
         flag = call.module.deterministic if flag is None else flag
-        factor = 2 + len(train) + len(evaluation)
-        (evaluation if flag else train).append(factor)
-        return factor * call.proceed()
+        return (3 if flag else 2) * call.proceed()
 
     when = "each call multiplies its output"
-    answer = seen.run(when, calls={nnx.Dropout: multiplied}).answer
-    if not train + evaluation:
+    run = seen.run(when, calls={nnx.Dropout: multiplied})
+    if not run.calls_of(nnx.Dropout):
         return "no nnx.Dropout is called"
-    if not evaluation:
-        return "no call is in eval mode: the third output is the layer's, after eval()"
-    if len(train) < 2:
-        return "fewer than two calls are in train mode: call the layer twice"
-    for row, factors in enumerate([train, train, evaluation]):
-        if not any(seen.close(answer[row], f * seen.answer[row]) for f in factors):
-            return f"row {row} is not what the layer returns in its mode"
+    names, factors = (
+        ("prediction (eval)", "mean (train)", "deviation (train)"),
+        (3, 2, 2),
+    )
+    wrong = [
+        name
+        for name, factor, before, after in zip(
+            names, factors, seen.answer, run.answer, strict=True
+        )
+        if not seen.close(after, factor * before)
+    ]
+    if wrong:
+        return f"what nnx.Dropout returns in its mode has no effect on: {wrong}"
 
 
-def layer(seed, rate, **options):
-    """Return the layer that the exercise asks for."""
-    return nnx.Dropout(rate, rngs=nnx.Rngs(int(seed)), **options)
+def built(seed, x, rate):
+    """Return the streams and the model that the exercise asks for."""
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    return rngs, Regularised(x.size, 2, rate, rngs=rngs)
 
 
-def rows(model, x, then=nnx.Module.eval):
-    """Return two outputs of a model, then a third after a change of it."""
-    first, second = model(x), model(x)
-    then(model)
-    return jnp.stack([first, second, model(x)])
+def rows(prediction, drawn):
+    drawn = jnp.stack(drawn)
+    return jnp.stack([prediction, drawn.mean(axis=0), drawn.std(axis=0)])
 
 
-def masks_by_hand(seed, x, rate):
-    stream = nnx.Rngs(int(seed)).fork().dropout
-    kept = [stream.bernoulli(1 - rate, x.shape) for _ in range(2)]
-    return jnp.stack([*(jnp.where(mask, x / (1 - rate), 0.0) for mask in kept), x])
+def by_hand(seed, x, rate, draws):
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    linear = nnx.Linear(x.size, 2, rngs=rngs)
+    kept = [rngs.dropout.bernoulli(1 - rate, x.shape) for _ in range(draws)]
+    return rows(linear(x), [linear(jnp.where(k, x / (1 - rate), 0)) for k in kept])
 
 
-def eval_forgotten(seed, x, rate):
-    return rows(layer(seed, rate), x, then=lambda model: None)
+def prediction_in_train_mode(seed, x, rate, draws):
+    rngs, model = built(seed, x, rate)
+    drawn = [model(x, rngs=rngs) for _ in range(draws)]
+    return rows(model(x, rngs=rngs), drawn)
 
 
-def eval_from_the_start(seed, x, rate):
-    return rows(layer(seed, rate, deterministic=True), x)
-
-
-def new_layer_each_time(seed, x, rate):
-    modes = (False, False, True)
-    return jnp.stack([layer(seed, rate, deterministic=mode)(x) for mode in modes])
-
-
-def keep_rate(seed, x, rate):
-    return dropout_modes(seed, x, 1 - rate)
-
-
-def eval_scaled(seed, x, rate):
-    train = dropout_modes(seed, x, rate)[:2] * (1 - rate)
-    return jnp.stack([*train, x * (1 - rate)])
-
-
-def rate_is_half_or_less(seed, x, rate):
-    return dropout_modes(seed, x, min(rate, 0.5))
-
-
-def seed_zero(seed, x, rate):
-    return dropout_modes(0, x, rate)
-
-
-def keys_from_the_call(seed, x, rate):
-    rngs = nnx.Rngs(int(seed))
-    model = nnx.Dropout(rate)
-    first, second = model(x, rngs=rngs), model(x, rngs=rngs)
-    return jnp.stack([first, second, model(x, deterministic=True)])
-
-
-def flattened(seed, x, rate):
-    return dropout_modes(seed, x.ravel(), rate)
-
-
-def input_for_eval(seed, x, rate):
-    model = layer(seed, rate)
-    return jnp.stack([model(x), model(x), x])
-
-
-def second_row_by_hand(seed, x, rate):
-    model, by_hand = layer(seed, rate), masks_by_hand(seed, x, rate)
-    first = model(x)
+def all_in_eval_mode(seed, x, rate, draws):
+    _, model = built(seed, x, rate)
     model.eval()
-    return jnp.stack([first, by_hand[1], model(x)])
+    return rows(model(x), [model(x) for _ in range(draws)])
 
 
-def formula_with_assert(seed, x, rate):
-    answer, by_hand = dropout_modes(seed, x, rate), masks_by_hand(seed, x, rate)
-    assert jnp.allclose(answer, by_hand)
-    return by_hand
+def new_rngs_at_each_call(seed, x, rate, draws):
+    _, model = built(seed, x, rate)
+    drawn = [model(x, rngs=nnx.Rngs(dropout=seed + 1)) for _ in range(draws)]
+    return rows(nnx.view(model, deterministic=True)(x), drawn)
+
+
+def stream_in_the_layer(seed, x, rate, draws):
+    rngs, model = built(seed, x, rate)
+    model.dropout = nnx.Dropout(rate, rngs=rngs)
+    drawn = [model(x) for _ in range(draws)]
+    return rows(nnx.view(model, deterministic=True)(x), drawn)
+
+
+def equal_seeds(seed, x, rate, draws):
+    rngs, model = nnx.Rngs(params=seed, dropout=seed), built(seed, x, rate)[1]
+    drawn = [model(x, rngs=rngs) for _ in range(draws)]
+    return rows(nnx.view(model, deterministic=True)(x), drawn)
+
+
+def one_stream_for_both(seed, x, rate, draws):
+    rngs = nnx.Rngs(seed)
+    model = Regularised(x.size, 2, rate, rngs=rngs)
+    drawn = [model(x, rngs=rngs) for _ in range(draws)]
+    return rows(nnx.view(model, deterministic=True)(x), drawn)
+
+
+def seed_zero(seed, x, rate, draws):
+    return error_bars(0, x, rate, draws)
+
+
+def keep_rate(seed, x, rate, draws):
+    return error_bars(seed, x, 1 - rate, draws)
+
+
+def rate_is_half_or_less(seed, x, rate, draws):
+    return error_bars(seed, x, min(rate, 0.5), draws)
+
+
+def four_draws(seed, x, rate, draws):
+    return error_bars(seed, x, rate, 4)
+
+
+def sample_deviation(seed, x, rate, draws):
+    found = error_bars(seed, x, rate, draws)
+    return found.at[2].mul(jnp.sqrt(draws / (draws - 1)))
+
+
+def mean_in_place_of_prediction(seed, x, rate, draws):
+    return error_bars(seed, x, rate, draws)[jnp.array([1, 1, 2])]
+
+
+def over_all_outputs(seed, x, rate, draws):
+    found = error_bars(seed, x, rate, draws)
+    return jnp.array([found[0].mean(), found[1].mean(), found[2].mean()])
+
+
+def linear_layer_alone(seed, x, rate, draws):
+    rngs, model = built(seed, x, rate)
+    return rows(model.linear(x), [model(x, rngs=rngs) for _ in range(draws)])
+
+
+def formula_with_assert(seed, x, rate, draws):
+    answer, formula = error_bars(seed, x, rate, draws), by_hand(seed, x, rate, draws)
+    assert jnp.allclose(answer, formula, atol=1e-4)
+    return formula
 
 
 MISTAKES = {
-    eval_forgotten: "The third output is in train mode too: call `model.eval()` first.",
-    eval_from_the_start: "All is in eval mode: a new layer trains until `eval()`.",
-    new_layer_each_time: (
-        "Your masks are equal: call one layer twice, and not under `jax.jit`, which "
-        "drops its counter."
+    prediction_in_train_mode: "The prediction is noisy: take it from an eval view.",
+    all_in_eval_mode: "The deviation is 0: draw from a view in train mode.",
+    new_rngs_at_each_call: (
+        "All masks are equal: pass one `nnx.Rngs` to every call, and not into "
+        "`jax.jit`, which drops its count."
     ),
-    keep_rate: "`rate` is the probability to drop, not the probability to keep.",
-    eval_scaled: "Scale in train mode, by 1 / (1 - rate); in eval mode change nothing.",
-    rate_is_half_or_less: "Pass `rate` as it is: it may be larger than a half.",
+    stream_in_the_layer: (
+        "A layer that holds a stream forks it, and draws other masks: give the layer "
+        "no `rngs`, and pass them at the call."
+    ),
+    equal_seeds: "The seed of `dropout` is `seed + 1`.",
+    one_stream_for_both: "Name two streams, `params` and `dropout`, with a seed each.",
     seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
-    keys_from_the_call: "Give the rngs to the constructor: the layer keeps a stream.",
-    flattened: "Keep the shape of `x`: the answer has the shape (3, *x.shape).",
-    input_for_eval: (
-        "The third row is no output in eval mode: call `model.eval()`, then the model."
+    keep_rate: "`rate` is the probability to drop, not the probability to keep.",
+    rate_is_half_or_less: "Pass `rate` as it is: it may be larger than a half.",
+    four_draws: "Draw as many masks as `draws` says.",
+    sample_deviation: "Divide by the number of draws, as `jnp.std` does by default.",
+    mean_in_place_of_prediction: (
+        "The mean over masks only estimates the prediction: use eval mode."
     ),
-    second_row_by_hand: "Call `nnx.Dropout` for both train rows: compute none by hand.",
-    masks_by_hand: "No row may be computed by hand: call `nnx.Dropout` for all three.",
-    formula_with_assert: "Return what the layer returns, not what you compare it with.",
+    over_all_outputs: "Keep the outputs apart: reduce over the draws alone.",
+    linear_layer_alone: "Call the model for the prediction, not one of its layers.",
+    by_hand: "No mask may be drawn by hand: call `nnx.Dropout` for all of it.",
+    formula_with_assert: "Return what the model returns, not what you compare it with.",
 }
 
 
-def view_for_eval(seed, x, rate):
-    model = layer(seed, rate)
-    return jnp.stack([model(x), model(x), nnx.view(model, deterministic=True)(x)])
-
-
-def flag_at_the_call(seed, x, rate):
-    model = nnx.Dropout(rate, deterministic=True, rngs=nnx.Rngs(dropout=int(seed)))
-    return jnp.stack([model(x, deterministic=flag) for flag in (False, False, True)])
-
-
-def jitted(seed, x, rate):
-    model, forward = layer(seed, rate), nnx.jit(lambda model, x: model(x))
-    train = [forward(model, x) for _ in range(2)]
+def flags_flipped(seed, x, rate, draws):
+    rngs, model = built(seed, x, rate)
+    drawn = [model(x, rngs=rngs) for _ in range(draws)]
     model.eval()
-    return jnp.stack([*train, forward(model, x)])
+    return rows(model(x), drawn)
 
 
-def stream_at_the_call(seed, x, rate):
-    model, stream = nnx.Dropout(rate), nnx.Rngs(int(seed)).dropout.fork()
-    train = [model(x, rngs=stream) for _ in range(2)]
-    model.set_view(deterministic=True)
-    return jnp.stack([*train, model(x)])
+def keys_under_vmap(seed, x, rate, draws):
+    rngs, model = built(seed, x, rate)
+    keys = jnp.stack([rngs.dropout() for _ in range(draws)])
+    drawn = jax.vmap(lambda key: model(x, rngs=key))(keys)
+    return rows(nnx.view(model, deterministic=True)(x), list(drawn))
 
 
-def with_keyword_input(seed, x, rate):
-    model = layer(seed, rate)
-    train = [model(inputs=x), model(inputs=x)]
-    model.eval()
-    assert jnp.array_equal(model(inputs=x), x)
-    return jnp.stack([*train, model(inputs=x)])
+def jitted(seed, x, rate, draws):
+    rngs, model = built(seed, x, rate)
+    forward = nnx.jit(lambda model, x, rngs: model(x, rngs=rngs))
+    drawn = [forward(model, x, rngs) for _ in range(draws)]
+    return rows(forward(nnx.view(model, deterministic=True), x, None), drawn)
 
 
-def over_state(seed, x, rate):
-    graphdef, state = nnx.split(layer(seed, rate))
+def flag_at_the_call(seed, x, rate, draws):
+    class Own(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs):
+            self.dropout = nnx.Dropout(rate, deterministic=None)
+            self.linear = nnx.Linear(x.size, 2, rngs=rngs)
 
-    @jax.jit
-    def step(state, x):
-        model = nnx.merge(graphdef, state)
-        return model(x), nnx.state(model)
+        def __call__(self, x, deterministic, rngs=None):
+            x = self.dropout(x, deterministic=deterministic, rngs=rngs)
+            return self.linear(x)
 
-    first, state = step(state, x)
-    second, state = step(state, x)
-    model = nnx.merge(graphdef, state)
-    model.eval()
-    return jnp.stack([first, second, model(x)])
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    model = Own(rngs=rngs)
+    drawn = [model(x, False, rngs) for _ in range(draws)]
+    return rows(model(x, True), drawn)
 
 
-ALSO_RIGHT = [
-    view_for_eval,
-    flag_at_the_call,
-    jitted,
-    stream_at_the_call,
-    with_keyword_input,
-    over_state,
-]
+ALSO_RIGHT = [flags_flipped, keys_under_vmap, jitted, flag_at_the_call]

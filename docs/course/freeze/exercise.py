@@ -4,7 +4,6 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
-# --8<-- [start:model]
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,64 +11,67 @@ from flax import nnx
 
 
 # --8<-- [start:stub]
-class Tower(nnx.Module):
-    def __init__(self, in_features, out_features, rngs):
+class NormedTower(nnx.Module):
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
         self.body = nnx.Linear(in_features, 4, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.head = nnx.Linear(4, out_features, rngs=rngs)
 
     def __call__(self, x):  # x[batch, in_features]
-        return self.head(nnx.tanh(self.body(x)))
+        return self.head(nnx.tanh(self.norm(self.body(x))))
 
 
-def mean_squared_error(model, x, y):  # y[batch, out_features]
-    return ((model(x) - y) ** 2).mean()
-    # --8<-- [end:model]
+rule = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1))
 
 
 def freeze(seed, x, y, steps):
-    """Return how far body and head moved when the head trains alone, shape (2,).
+    """Return the predictions for x after norm and head have trained, shaped like y.
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
+      seed: seed of `nnx.Rngs`, an integer.
       x: input, shape (batch, in_features), float32.
       y: target, shape (batch, out_features), float32.
-      steps: number of SGD steps; a float is accepted and cast.
+      steps: number of steps by `rule`, an integer.
     """
     # --8<-- [end:stub]
-    head = nnx.All(nnx.Param, nnx.PathContains("head"))
-    model = Tower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(int(seed)))
-    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=head)
-    grad = nnx.grad(mean_squared_error, argnums=nnx.DiffState(0, head))
-    before = nnx.to_pure_dict(nnx.state(model))
-    for _ in range(int(steps)):
-        optimizer.update(model, grad(model, x, y))
-    after = nnx.to_pure_dict(nnx.state(model))
-    change = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), after, before)
-    return jnp.array([max(jax.tree.leaves(change[p])) for p in ("body", "head")])
+    model = NormedTower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
+    frozen_norm = nnx.view(model, use_running_average=True)  # statistics are read only
+    trained = nnx.All(nnx.Param, nnx.Not(nnx.PathContains("body")))
+    optimizer = nnx.Optimizer(model, rule, wrt=trained)
+
+    @nnx.jit(donate_argnums=(0, 1))
+    def train_step(model, optimizer):
+        grads = nnx.grad(lambda model: ((model(x) - y) ** 2).mean())(model)
+        optimizer.update(model, grads)
+
+    for _ in range(steps):
+        train_step(frozen_norm, optimizer)
+    return frozen_norm(x)
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    x, y = jnp.array([[1.0, 2.0], [-1.0, 0.5]]), jnp.array([[-1.0], [1.0]])
-    page = (0.0, x, y, 2.0), (7.0, -x, y, 1.0)
-    for seed, x, y, steps in [*page, *more]:
+    one, two = jnp.array([[1.0, 2.0], [-1.0, 0.5]]), jnp.array([[-1.0], [1.0]])
+    for seed, x, y, steps in [(0, one, two, 2), (7, -one, two, 1), *more]:
         answer = candidate(seed, x, y, steps)
-        tower = Tower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(int(seed)))
-        # The biases begin at zero.
-        features, kernel, bias = jnp.tanh(x @ tower.body.kernel), tower.head.kernel, 0.0
-        for _ in range(int(steps)):
-            slope = 2 * (features @ kernel + bias - y) / y.size
-            kernel, bias = kernel - 0.1 * features.T @ slope, bias - 0.1 * slope.sum(0)
-        moved = jnp.abs(jnp.append(kernel - tower.head.kernel, bias)).max()
-        shape = getattr(answer, "shape", None)
-        if shape == (2,) and answer[0] == 0 and abs(answer[1] - moved) < 1e-5:
-            continue
-        arrays = f"jnp.array({x.tolist()}), jnp.array({y.tolist()})"
-        call = f"{candidate.__name__}({seed}, {arrays}, {steps})"
-        expected = f"an array of shape (2,): [0. {moved:.4f}], the body exactly 0"
-        return f"{call}\n  expected: {expected}\n  got:      {answer}"
+        tower = NormedTower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
+        normed = tower.body(x) / jnp.sqrt(1 + 1e-5)  # by the statistics as built
+
+        def predict(w, normed=normed):  # bias and kernel, shift and scale
+            return jnp.tanh(normed * w[3] + w[2]) @ w[1] + w[0]
+
+        weights = jax.tree.leaves(nnx.state((tower.head, tower.norm), nnx.Param))
+        for _ in range(steps):
+            grads = jax.grad(lambda w, y=y: ((predict(w) - y) ** 2).mean())(weights)
+            weights = [0.99 * w - 0.1 * g for w, g in zip(weights, grads, strict=True)]
+        right, got = predict(weights), getattr(answer, "shape", None)
+        if got != y.shape or not jnp.allclose(answer, right, atol=1e-5):
+            given = f"{seed}, jnp.array({x.tolist()}), jnp.array({y.tolist()}), {steps}"
+            call = f"{candidate.__name__}({given})"
+            shown = jax.tree.map(lambda value: round(value, 3), right.tolist())
+            return f"{call}\n  expected: {shown}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
@@ -79,103 +81,104 @@ def check(candidate, *more):
 import numpy as np
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    # the head's farthest move is its bias's, and downwards
-    (9.0, jnp.array([[-0.5, -1.0, 1.0]]), jnp.array([[-2.5, -1.0]]), 3.0),
+    # two outputs
+    (9, jnp.array([[-0.5, -1.0, 1.0]]), jnp.array([[-2.5, -1.0]]), 2),
 ]
-HEAD = nnx.All(nnx.Param, nnx.PathContains("head"))
+TRAINED = nnx.All(nnx.Param, nnx.Not(nnx.PathContains("body")))
 
 
 def idea(seen):
-    """Return what right numbers lack: an optimizer that holds the head alone."""
-    found, update = [], nnx.Optimizer.update
+    """Return what right numbers lack: updates that leave the body alone, or None."""
+    moved, (seed, x, y, _) = [], seen.inputs
 
-    def not_a_number(layer):
-        if layer.out_features == 4:  # a body
-            layer.kernel[...] *= jnp.nan
-            layer.bias[...] *= jnp.nan
+    def double(layer):
+        layer.kernel[...] *= 2
 
-    def stay(call):  # in place of an update
+    def undone(call):  # an update, and back
         given = dict(zip(("model", "grads"), call.args, strict=False)) | call.kwargs
-        model, grads = given["model"], given["grads"]
-        held = nnx.as_pure(nnx.state(model, call.module.wrt))
-        found.append((len(jax.tree.leaves(held)), len(jax.tree.leaves(grads))))
-        return jax.tree.map(jnp.zeros_like, held)
+        model = given["model"]
+        body, start = getattr(model, "body", None), nnx.clone(nnx.state(model))
+        before, updates = seen.state(body), call.proceed()
+        moved.append(not before.same(seen.state(body), nnx.Param))
+        nnx.update(model, start)
+        return updates
 
-    answer = seen.run(
-        "the body is not a number and an update moves nothing",
-        built={nnx.Linear: not_a_number},
-        calls={update: stay},
-    ).answer
-    if not found:
+    run = seen.run(
+        "the kernels are doubled and each update is undone",
+        built={nnx.Linear: double},
+        calls={nnx.Optimizer.update: undone},
+    )
+    if not moved:
         return "no nnx.Optimizer takes the steps: call its update"
-    held, taken = found[-1]
-    if held != 2:
-        return f"the optimizer holds {held} arrays, and the head has 2"
-    if taken != 2:  # a compiler leaves out the gradients that nothing uses
-        run = seen.run(calls={update: lambda call: call.proceed()}, eager=False)
-        if not all(call.compiled for call in run.calls_of(update)):
-            return f"the gradient has {taken} arrays, and the head has 2"
-    if not seen.close(answer[1], 0):
-        return "the second number is not 0 when no update moves the head"
-    if not np.isnan(answer[0]):
-        return "the first number does not follow the body of your model"
+    if any(moved):
+        return "the optimizer moves the body: let it train the norm and the head alone"
+    tower = NormedTower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
+    double(tower.body)
+    double(tower.head)
+    tower.eval()
+    if not seen.close(run.answer, tower(x)):
+        return "the predictions do not follow the updates of the optimizer"
 
 
-def two_towers(seed, x, y, kind=Tower):
-    """Return the model that the exercise asks for, and a copy."""
-    model = kind(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(int(seed)))
-    return model, nnx.clone(model)
+def mean_squared_error(model, x, y):
+    return ((model(x) - y) ** 2).mean()
 
 
-def largest(part):
-    return max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(part))
-
-
-def moves(start, model, size=largest):
-    """Return how far body and head of two models are apart."""
-    states = [nnx.to_pure_dict(nnx.state(one)) for one in (start, model)]
-    change = jax.tree.map(lambda before, after: after - before, *states)
-    return jnp.array([size(change["body"]), size(change["head"])])
-
-
-def attempt(name, train=HEAD, wrt=None, diff=None, kind=Tower, size=largest, **given):
+def attempt(
+    name,
+    train=TRAINED,
+    tx=rule,
+    kind=NormedTower,
+    loss=mean_squared_error,
+    grad=nnx.grad,
+    modes=("eval", "eval"),
+    after=lambda model, start: None,
+    steps=lambda steps: steps,
+    compiled=lambda step: step,
+):
     """Return the attempt of a learner whose solution differs in its options."""
-    loss, tx = given.get("loss", mean_squared_error), given.get("tx", optax.sgd(0.1))
-    grad = nnx.grad(loss, argnums=nnx.DiffState(0, diff or train))
 
-    def attempted(seed, x, y, steps):
-        def step(model, optimizer):
-            optimizer.update(model, grad(model, x, y))
+    @compiled
+    def step(model, optimizer, x, y):
+        optimizer.update(model, grad(loss)(model, x, y))
 
-        step = given.get("compile", lambda step: step)(step)
-        model, start = two_towers(seed, x, y, kind)
-        optimizer = nnx.Optimizer(model, tx, wrt=wrt or train)
-        for _ in range(int(steps)):
-            step(model, optimizer)
-        return moves(start, model, size)
+    def attempted(seed, x, y, count):
+        model = kind(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
+        start, optimizer = nnx.clone(model), nnx.Optimizer(model, tx, wrt=train)
+        getattr(model, modes[0])()
+        for _ in range(steps(count)):
+            step(model, optimizer, x, y)
+            after(model, start)
+        getattr(model, modes[1])()
+        return model(x)
 
     attempted.__name__ = name
     return attempted
 
 
-class Stopped(Tower):
+class Stopped(NormedTower):
     def __call__(self, x):
-        return self.head(jax.lax.stop_gradient(nnx.tanh(self.body(x))))
+        hidden = jax.lax.stop_gradient(self.body(x))
+        return self.head(nnx.tanh(self.norm(hidden)))
 
 
-class Normed(Tower):
-    def __init__(self, in_features, out_features, rngs):
-        super().__init__(in_features, out_features, rngs)
-        self.body = nnx.Sequential(self.body, nnx.BatchNorm(4, rngs=rngs))
+def put_back(model, start):
+    nnx.update(model.body, nnx.state(start.body))
+
+
+def selected(*names):
+    return nnx.Any(*map(nnx.PathContains, names))
 
 
 def steps_by_hand(seed, x, y, steps):
-    model, start = two_towers(seed, x, y)
-    grad = nnx.grad(mean_squared_error, argnums=nnx.DiffState(0, HEAD))
-    for _ in range(int(steps)):
-        head, grads = nnx.state(model, HEAD), grad(model, x, y)
-        nnx.update(model, jax.tree.map(lambda p, g: p - 0.1 * g, head, grads))
-    return moves(start, model)
+    model = NormedTower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
+    model.eval()
+    for _ in range(steps):
+        params = nnx.state(model, TRAINED)
+        grads = nnx.state(nnx.grad(mean_squared_error)(model, x, y), TRAINED)
+        step = jax.tree.map(lambda p, g: p - 0.1 * (g + 0.1 * p), params, grads)
+        nnx.update(model, step)
+    return model(x)
 
 
 def formula_with_assert(*inputs):
@@ -184,62 +187,86 @@ def formula_with_assert(*inputs):
     return right
 
 
-def zero_by_hand(*inputs):
-    return jnp.array([0.0, freeze(*inputs)[1]])
-
-
 MISTAKES = {
     attempt("everything_trained", train=nnx.Param): (
-        "The body trains too: filter the head by its path."
+        "The body trains too: let the optimizer's `wrt` leave it out."
     ),
-    attempt("filter_in_the_gradient_alone", wrt=nnx.Param): (
-        "Give the optimizer's `wrt` the same filter."
+    attempt("head_alone", train=selected("head")): (
+        "The norm's scale and bias train too, beside the head."
     ),
-    attempt("filter_in_the_optimizer_alone", diff=nnx.Param): (
-        "Give `nnx.DiffState` the same filter, or compile the whole step."
+    attempt("no_shift", train=selected("scale", "head")): (
+        "The norm has a scale and a bias, and both train."
     ),
     attempt("zero_gradients", kind=Stopped, train=nnx.Param): (
-        "The body does stay, but the optimizer holds it: select the head by `wrt`."
+        "Zero gradients do not stop weight decay: select by `wrt`."
     ),
-    attempt("mistyped_path", train=nnx.PathContains("heads")): (
-        "Nothing moved: the filter selects nothing, or `before` is the live state."
+    attempt("mistyped_path", train=selected("norms", "heads")): (
+        "Nothing moved: count what your filter selects."
     ),
-    attempt("and_weight_decay", kind=Stopped, train=nnx.Param, tx=optax.adamw(0.1)): (
-        "A gradient of zero does not stop weight decay: select by `wrt`, use SGD."
+    attempt("statistics_moved", modes=("train", "eval")): (
+        "The statistics moved: train in eval mode of batch norm."
     ),
-    attempt("norm_in_the_body", kind=Normed): (
-        "No batch norm: its statistics move in train mode."
+    attempt("predicted_in_train_mode", modes=("eval", "train")): (
+        "Predict with the statistics, not with those of the batch."
+    ),
+    attempt("without_decay", tx=optax.sgd(0.1)): (
+        "Take the steps by `rule`, weight decay included."
     ),
     attempt("sum_of_squares", loss=lambda m, x, y: ((m(x) - y) ** 2).sum()): (
         "The loss is the mean of the squares, not their sum."
     ),
-    attempt("kernels_alone", size=lambda part: jnp.abs(part["kernel"]).max()): (
-        "The biases count too: they may move farthest."
+    attempt("first_output", loss=lambda m, x, y: ((m(x) - y)[:, 0] ** 2).mean()): (
+        "Every column of y counts, not the first alone."
     ),
-    attempt("sign_kept", size=lambda part: max(x.max() for x in part.values())): (
-        "Take the absolute value before the maximum."
+    attempt("before_the_last_step", steps=lambda steps: steps - 1): (
+        "Predict after the last step."
+    ),
+    attempt("body_put_back", train=nnx.Param, after=put_back): (
+        "Do not repair the body after each step: let no update move it."
     ),
     steps_by_hand: "Let `nnx.Optimizer` take the steps, not a formula.",
-    formula_with_assert: "Measure how far the optimizer moves the head.",
-    zero_by_hand: "Measure how far the body moved: write no zero.",
+    formula_with_assert: "Return what the trained model predicts.",
 }
 
 
-def optimizer_of_the_head(seed, x, y, steps):
-    model, start = two_towers(seed, x, y)
-    features = jnp.tanh(model.body(x))
-    optimizer = nnx.Optimizer(model.head, optax.sgd(0.1), wrt=nnx.Param)
-    grad = nnx.grad(lambda head: ((head(features) - y) ** 2).mean())
-    for _ in range(int(steps)):
-        optimizer.update(grads=grad(model.head), model=model.head)
-    answer = moves(start, model)
-    assert answer[0] == 0
+def label_of(params):
+    return nnx.map_state(lambda path, _: "no" if "body" in path else "yes", params)
+
+
+def is_trained(path, _):
+    return "body" not in path
+
+
+def is_frozen(params):
+    return nnx.map_state(lambda path, _: "body" in path, params)
+
+
+labelled = optax.partition({"yes": rule, "no": optax.set_to_zero()}, label_of)
+masked = optax.chain(rule, optax.masked(optax.set_to_zero(), is_frozen))
+
+
+def two_optimizers(seed, x, y, steps):
+    model = NormedTower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
+    model = nnx.view(model, use_running_average=True)
+    parts = "norm", "head"
+    rules = {p: nnx.Optimizer(getattr(model, p), rule, wrt=nnx.Param) for p in parts}
+    for _ in range(steps):
+        grads = nnx.state(nnx.grad(mean_squared_error)(model, x, y))
+        for part, optimizer in rules.items():
+            optimizer.update(grads=grads[part], model=getattr(model, part))
+    answer = model(x)
+    assert answer.shape == y.shape
     return np.asarray(answer)
 
 
+def covered(loss):
+    return nnx.compat.grad(loss, argnums=nnx.DiffState(0, TRAINED))
+
+
 ALSO_RIGHT = [
-    attempt("compiled", compile=nnx.jit),
-    attempt("wrt_alone_compiled", diff=nnx.Param, compile=nnx.jit),
-    attempt("predicate", train=lambda path, value: "head" in path),
-    optimizer_of_the_head,
+    attempt("compiled", compiled=nnx.jit, train=nnx.All(nnx.Param, is_trained)),
+    attempt("gradient_of_what_trains", grad=covered),
+    attempt("labels", train=nnx.Param, tx=labelled),
+    attempt("masked", train=nnx.Param, tx=masked),
+    two_optimizers,
 ]

@@ -10,230 +10,228 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-class CountingLinear(nnx.Module):
-    def __init__(self, in_features, out_features, rngs):
+# --8<-- [start:stub]
+class NormedLinear(nnx.Module):
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+        self.norm = nnx.BatchNorm(in_features, rngs=rngs)
         self.linear = nnx.Linear(in_features, out_features, rngs=rngs)
-        self.calls = nnx.Variable(jnp.array(0))
 
     def __call__(self, x):  # x[batch, in_features]
-        self.calls[...] += 1
-        return self.linear(x)
+        return self.linear(self.norm(x))
+        # --8<-- [end:model]
 
 
-def loss(model, x, y):
-    return jnp.mean((model(x) - y) ** 2)
-    # --8<-- [end:model]
-
-
-# --8<-- [start:stub]
-def grad_module(seed, x, y):
-    """Return the gradient's sum by nnx.grad and by jax.grad, and the calls, shape (3,).
+def grad_module(seed, x, features):
+    """Return the norms of a student's gradient, by the paths of its params, shape (4,).
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
+      seed: seed of `nnx.Rngs` for the teacher, an integer; the student's is one more.
       x: input, shape (batch, in_features), float32.
-      y: target, shape (batch, out_features), float32.
+      features: number of outputs of both, an integer.
     """
     # --8<-- [end:stub]
-    model = CountingLinear(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(int(seed)))
-    grads = nnx.grad(loss)(model, x, y)
+    teacher = NormedLinear(x.shape[-1], features, rngs=nnx.Rngs(seed))
+    student = NormedLinear(x.shape[-1], features, rngs=nnx.Rngs(seed + 1))
+    target = nnx.view(teacher, use_running_average=True)(x)
 
-    def raw_loss(kernel, bias):
-        return jnp.mean((x @ kernel + bias - y) ** 2)
+    def distillation_loss(student):
+        return jnp.mean((student(x) - target) ** 2)
 
-    arrays = model.linear.kernel[...], model.linear.bias[...]
-    raw_grads = jax.grad(raw_loss, argnums=(0, 1))(*arrays)
-    sums = [sum(leaf.sum() for leaf in jax.tree.leaves(g)) for g in (grads, raw_grads)]
-    return jnp.array([*sums, model.calls[...]])
+    grads = nnx.state(nnx.grad(distillation_loss)(student), nnx.Param)
+    return jnp.stack([jnp.linalg.norm(leaf) for leaf in jax.tree.leaves(grads)])
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    inputs, targets = jnp.array([[1.0, 2], [0.5, -1]]), jnp.array([[1.0], [2]])
-    for seed, x, y in [(0.0, inputs, targets), (7.0, -inputs, targets), *more]:
-        answer = candidate(seed, x, y)
-        layer = nnx.Linear(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(int(seed)))
-        slope = 2 * (x @ layer.kernel - y) / y.size  # of the loss, by each output
-        total = (x.T @ slope).sum() + slope.sum()
-        right = jnp.array([total, total, 1])  # one call
-        if getattr(answer, "shape", None) != (3,):
-            expected = f"an array of shape (3,), not {type(answer).__name__}"
-        elif not jnp.allclose(answer, right, rtol=1e-4, atol=1e-4):
-            expected = right
-        else:
-            continue
-        given = f"{seed}, jnp.array({x.tolist()}), jnp.array({y.tolist()})"
-        call = f"{candidate.__name__}({given})"
-        return f"{call}\n  expected: {expected}\n  got:      {answer}"
+    rows = jnp.array([[1.0, 2.0], [0.5, -1.0], [0.0, 0.5]])
+    for seed, x, features in [(0, rows, 1), (7, rows[:2], 1), *more]:
+        answer = candidate(seed, x, features)
+        seeds, sizes = (seed, seed + 1), (x.shape[-1], features)
+        models = [NormedLinear(*sizes, rngs=nnx.Rngs(one)) for one in seeds]
+        teacher, kernel = (model.linear.kernel[...] for model in models)
+        normed = (x - x.mean(0)) / jnp.sqrt(x.var(0) + 1e-5)
+        error = normed @ kernel - x / jnp.sqrt(1 + 1e-5) @ teacher
+        slope = 2 * error / error.size  # of the loss, by each output
+        grads = slope.sum(0), normed.T @ slope  # of the linear layer
+        grads += (slope @ kernel.T).sum(0), (slope @ kernel.T * normed).sum(0)
+        right = jnp.stack([jnp.linalg.norm(grad) for grad in grads])
+        shape = getattr(answer, "shape", None)
+        if shape != (4,) or not jnp.allclose(answer, right, rtol=1e-3, atol=1e-4):
+            call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
+            expected = f"[{', '.join(f'{norm:.3f}' for norm in right)}]"
+            return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-from functools import partial
-
 HIDDEN = [  # an input that only `nbe` tries; it catches a mistake of its own
-    (3.0, jnp.array([[1.0, -2], [0.25, 1]]), jnp.array([[1.0, 2, -1], [0, 1, 0.5]])),
+    # two outputs
+    (3, jnp.array([[1.0, -2.0], [0.25, 1.0], [2.0, 0.0]]), 2),
 ]
 
 
 def idea(seen):
-    """Return which numbers do not come from what the problem names, or None."""
-    seed, x, y = seen.inputs
-    usual = by_formula(build(seed, x, y), x, y)
+    """Return what right norms lack: a gradient that is taken of the module, or None."""
 
-    def from_start(variable):
-        if not isinstance(variable, nnx.Param | nnx.RngState):
-            variable.set_value(variable.get_value() + start)
-
-    def steeper(call):  # the same output, with more slope
+    def steeper(call):  # the same output, with twice the slope
         output = call.proceed()
-        if call.depth or not call.inside(nnx.grad):
-            return output
-        return jax.tree.map(lambda a: a + more * (a - jax.lax.stop_gradient(a)), output)
+        return 2 * output - jax.lax.stop_gradient(output)
 
-    changes = {"built": {nnx.Variable: from_start}, "calls": {nnx.Module: steeper}}
-    for start, more in ((10, 1), (10, 0), (0, 1)):  # it may compare sums, or the count
-        try:
-            answer = seen.run(**changes).answer
-            first, second, count = answer - jnp.array([more * usual, 0, start])
-        except seen.Finding:
-            continue
-        flaws = {
-            "the first sum does not come from nnx.grad": seen.close(first, usual),
-            "the second sum comes from nnx.grad, too": seen.close(second, usual),
-            "the count does not come from the model's Variable": count == 1,
-        }
-        if not all(flaws.values()):
-            return "; ".join(flaw for flaw, right in flaws.items() if not right)
-
-    def half(param):  # the gradient of a kernel is then too large for its dtype
-        if param.ndim > 1:
-            param.set_value(param.get_value().astype(jnp.float16))
-
-    when, inputs = "kernels are float16", (seed, 1e4 * jnp.ones_like(x), y)
-    if jnp.isfinite(seen.run(when, inputs=inputs, built={nnx.Param: half}).answer[1]):
-        return "the second sum does not come from jax.grad"
+    run = seen.run("the slope is doubled", calls={nnx.Linear: steeper})
+    if not run.calls_of(nnx.Linear):
+        return "no nnx.Linear is called: differentiate a loss of the model"
+    if not seen.close(run.answer, 2 * seen.answer):
+        return "the norms do not follow the slope of the model: return its gradient's"
 
 
-def build(seed, x, y):
-    return CountingLinear(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(int(seed)))
+def two_models(seed, x, features):
+    sizes = x.shape[-1], features
+    return [NormedLinear(*sizes, rngs=nnx.Rngs(seed + n)) for n in (0, 1)]
 
 
-def by_formula(model, x, y):
-    slope = 2 * (x @ model.linear.kernel - y) / y.size
-    return (x.T @ slope).sum() + slope.sum()
+def distillation(student, teacher, x):
+    return jnp.mean((student(x) - teacher(x)) ** 2)
 
 
-def total(grads):
-    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads))
+def norms(grads):
+    grads = nnx.state(grads, nnx.Param)
+    return jnp.stack([jnp.linalg.norm(leaf) for leaf in jax.tree.leaves(grads)])
 
 
-def raw_params(model):
-    return nnx.to_pure_dict(nnx.state(model.linear))
+def attempt(
+    name,
+    pair=two_models,
+    modes=("train", "eval"),
+    loss=distillation,
+    grad=nnx.grad,
+    size=norms,
+):
+    """Return the attempt of a learner whose solution differs in its options."""
+
+    def attempted(seed, x, features):
+        teacher, student = pair(seed, x, features)
+        getattr(student, modes[0])()
+        getattr(teacher, modes[1])()
+        return size(grad(loss)(student, teacher, x))
+
+    attempted.__name__ = name
+    return attempted
 
 
-def raw_loss(params, x, y):
-    return jnp.mean((x @ params["kernel"] + params["bias"] - y) ** 2)
+def all_arrays(grads):
+    return jnp.stack([jnp.linalg.norm(leaf) for leaf in jax.tree.leaves(grads)])
 
 
-def by_jax(model, x, y, names=("kernel", "bias")):
-    grads = jax.grad(raw_loss)(raw_params(model), x, y)
-    return sum(grads[name].sum() for name in names)
+def one_stream(seed, x, features):
+    rngs = nnx.Rngs(seed)
+    return [NormedLinear(x.shape[-1], features, rngs=rngs) for _ in "ts"]
 
 
-def by_merge(model, x, y, copy=True):
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-
-    def merged_loss(params):
-        return loss(nnx.merge(graphdef, params, rest, copy=copy), x, y)
-
-    return total(jax.grad(merged_loss)(params))
+def one_seed(seed, x, features):
+    return [two_models(seed, x, features)[0] for _ in "ts"]
 
 
-def attempt(name, second=by_jax, count=lambda calls: calls):
-    """Return an attempt with another second sum or count."""
-
-    def numbers(*inputs):
-        model, x, y = build(*inputs), *inputs[1:]
-        sums = total(nnx.grad(loss)(model, x, y)), second(model, x, y)
-        return jnp.array([*sums, count(model.calls[...])])
-
-    numbers.__name__ = name
-    return numbers
+def teacher_closed_over(*inputs):
+    teacher, student = two_models(*inputs)
+    grads = nnx.grad(lambda student: distillation(student, teacher, inputs[1]))(student)
+    return norms(grads)
 
 
-def two_outputs_at_most(seed, x, y):
-    return grad_module(seed, x, y[:, :2])
+def output_handed_over(*inputs):
+    teacher, student = two_models(*inputs)
+    teacher.eval()
+    error = student(inputs[1]) - teacher(inputs[1])
+    return norms(nnx.grad(lambda student: jnp.mean(error**2))(student))
 
 
-def jax_grad_twice(*inputs):
-    model, (x, y) = build(*inputs), inputs[1:]
-    model(x)
-    return jnp.array([by_jax(model, x, y), by_jax(model, x, y), model.calls[...]])
+def by_formula(seed, x, features):
+    teacher, kernel = (m.linear.kernel[...] for m in two_models(seed, x, features))
+    normed = (x - x.mean(0)) / jnp.sqrt(x.var(0) + 1e-5)
+    error = normed @ kernel - x / jnp.sqrt(1 + 1e-5) @ teacher
+    slope = 2 * error / error.size
+    back = slope @ kernel.T
+    grads = slope.sum(0), normed.T @ slope, back.sum(0), (back * normed).sum(0)
+    return jnp.stack([jnp.linalg.norm(grad) for grad in grads])
 
 
-def second_copied(*inputs):
-    return grad_module(*inputs)[jnp.array([0, 0, 2])]
-
-
-def formula_with_assert(*inputs):
-    by_hand = by_formula(build(*inputs), *inputs[1:])
-    assert jnp.allclose(grad_module(*inputs)[:2], by_hand, rtol=1e-4)
-    return jnp.array([by_hand, by_hand, 1])
+def formula_beside(*inputs):
+    grad_module(*inputs)
+    return by_formula(*inputs)
 
 
 MISTAKES = {
-    attempt("with_wrt", lambda *inputs: nnx.grad(loss, wrt=nnx.Param)(*inputs)): (
-        "`wrt` is gone: leave it out, or say `argnums=nnx.DiffState(0, filter)`."
+    attempt("statistics_counted", grad=jax.grad, size=all_arrays): (
+        "`jax.grad` gives the statistics a gradient, too: take the params' alone."
     ),
-    attempt("jax_grad_of_the_module", jax.grad(loss)): (
-        "`jax.grad` wants a gradient of the integer count too: use `nnx.grad`, or pass "
-        "kernel and bias alone."
+    attempt("teacher_in_train_mode", modes=("train", "train")): (
+        "The teacher predicts by its statistics: use a view in eval mode."
     ),
-    attempt("merged_without_a_copy", partial(by_merge, copy=False)): (
-        "The model keeps Variables from outside the gradient: make it an argument of "
-        "the loss for `nnx.grad`, or merge with `copy=True`."
+    attempt("both_in_eval_mode", modes=("eval", "eval")): (
+        "The student trains: it uses the statistics of the batch."
     ),
-    attempt("two_gradients", lambda *inputs: total(nnx.grad(loss)(*inputs))): (
-        "The count is 2: call the model once, in one `nnx.grad`, and give `jax.grad` "
-        "arrays or a copy."
+    teacher_closed_over: (
+        "A teacher in train mode writes statistics, and the loss closes over it: use a "
+        "view in eval mode."
     ),
-    attempt("raw_kernel_alone", partial(by_jax, names=["kernel"])): (
-        "`jax.grad` differentiates by the first argument alone: say `argnums=(0, 1)`."
+    attempt("gradient_of_the_teacher", grad=lambda f: nnx.grad(f, argnums=1)): (
+        "Differentiate the loss in the student, not in the teacher."
     ),
-    two_outputs_at_most: "Keep every column of y: there may be more than two.",
-    jax_grad_twice: (
-        "Pass the model to `nnx.grad` for the first sum, the raw arrays to `jax.grad` "
-        "for the second."
+    attempt("one_seed", pair=one_seed): "The student's seed is `seed + 1`.",
+    attempt("one_stream", pair=one_stream): (
+        "Each model has an `nnx.Rngs` of its own, from its own seed."
     ),
-    second_copied: "Differentiate once more for the second sum, with `jax.grad`.",
-    attempt("second_by_formula", by_formula): (
-        "Let `jax.grad` find the derivative of a loss of raw arrays."
+    attempt("squared", size=lambda grads: norms(grads) ** 2): (
+        "A norm is the root of the sum of the squares."
     ),
-    attempt("one_by_hand", count=lambda calls: 1): (
-        "Count in an `nnx.Variable` of the model, and read it after both gradients."
+    attempt("one_norm", size=lambda grads: jnp.linalg.norm(norms(grads))): (
+        "Return a norm for each param, not one for all."
     ),
-    formula_with_assert: "Return the sums of both gradients, not those of a formula.",
+    attempt("sum_of_squares", loss=lambda *a: distillation(*a) * a[2].shape[0]): (
+        "The loss is the mean of the squares, not their sum."
+    ),
+    attempt("first_output", loss=lambda s, t, x: ((s(x) - t(x))[:, 0] ** 2).mean()): (
+        "Every output counts, not the first alone."
+    ),
+    output_handed_over: "Call the student in the loss: an outer output is constant.",
+    by_formula: "Let `nnx.grad` find the gradient, not a formula.",
+    formula_beside: "Return the norms of the gradient, not those of a formula.",
 }
-early_grads = nnx.jit(nnx.value_and_grad(loss))
-early_raw_grads = jax.jit(jax.grad(raw_loss))
 
 
-def compiled_early(seed, x, y):
-    model = build(seed, x, y)
-    grads = early_grads(model, x, y)[1], early_raw_grads(raw_params(model), x, y)
-    return jnp.array([*map(total, grads), int(model.calls[...])])
+def by_split(*inputs):
+    teacher, student = two_models(*inputs)
+    target = nnx.view(teacher, use_running_average=True)(inputs[1])
+    graphdef, params, rest = nnx.split(student, nnx.Param, ...)
+
+    def loss(params):
+        student = nnx.merge(graphdef, params, rest, copy=True)
+        return jnp.mean((student(inputs[1]) - target) ** 2)
+
+    return norms(jax.grad(loss)(params))
 
 
-def sums_compared(*inputs):
-    answer = grad_module(*inputs)
-    if not jnp.allclose(answer[0], answer[1]):
-        raise ValueError("the sums differ")
+early = nnx.jit(nnx.value_and_grad(distillation))
+
+
+def compiled_early(*inputs):
+    teacher, student = two_models(*inputs)
+    teacher.eval()
+    answer = norms(early(student, teacher, inputs[1])[1])
+    assert answer.shape == (4,)
     return answer
 
 
-ALSO_RIGHT = [compiled_early, sums_compared, attempt("merged_with_a_copy", by_merge)]
+def covered(loss):
+    return nnx.compat.grad(loss, argnums=nnx.DiffState(0, nnx.Param))
+
+
+ALSO_RIGHT = [
+    by_split,
+    compiled_early,
+    attempt("filtered", grad=covered),
+    attempt("of_the_module", grad=jax.grad),
+]

@@ -12,7 +12,7 @@ def draw(page, figure):
     last = len(page.plain) - 1
     for norms, color, name in (
         (page.residual, "nnx", "with the skip"),
-        (page.plain, "linen", "without"),
+        (page.plain, "ink", "without"),
     ):
         axes.plot(range(last + 1), norms, color=color)
         axes.text(last + 0.5, norms[-1], name, color=color, va="center")

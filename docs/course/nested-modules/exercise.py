@@ -4,63 +4,90 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
-# --8<-- [start:model]
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
-class AutoEncoder(nnx.Module):
-    def __init__(self, in_features, features, rngs):
-        self.encoder = nnx.Linear(in_features, features, rngs=rngs)
-        self.decoder = nnx.Linear(features, in_features, rngs=rngs)
-
-    def __call__(self, x):  # x[..., in_features]
-        return self.decoder(self.encoder(x))
-        # --8<-- [end:model]
-
-
-def count_params(module):
-    """Return how many numbers the parameters of a module hold."""
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
-
-
 # --8<-- [start:stub]
-def nested_modules(seed, x, features):
-    """Return three parameter counts and the sum of the output, shape (4,), float32.
+class LinenEncoder(nn.Module):
+    hidden: int
+    code: int
 
-    The counts are those of the encoder, of the decoder and of the whole.
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(self.hidden)(x))
+        return nn.Dense(self.code)(x)
+
+
+class LinenClassifier(nn.Module):
+    hidden: int
+    code: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, x):
+        code = LinenEncoder(self.hidden, self.code)(x)
+        return nn.Dense(self.classes)(code)
+
+
+def nested_modules(seed, x, sizes):
+    """Return the logits of an NNX classifier with Linen's weights, (..., classes).
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
-      x: input, shape (in_features,), float32.
-      features: size of the code in the middle; a float is accepted and cast.
+      seed: seed of the key that initialises `LinenClassifier(*sizes)`, an int.
+      x: input, shape (..., in_features), float32.
+      sizes: the sizes of the three layers: hidden, code and classes.
     """
     # --8<-- [end:stub]
-    model = AutoEncoder(x.shape[-1], int(features), rngs=nnx.Rngs(int(seed)))
-    counts = [count_params(part) for part in (model.encoder, model.decoder, model)]
-    return jnp.array([*counts, model(x).sum()], jnp.float32)
-    # --8<-- [end:solution]
+    linen_model = LinenClassifier(*sizes)
+    params = linen_model.init(jax.random.key(seed), x)["params"]
+    encoder = params["LinenEncoder_0"]
+    renamed = {
+        "encoder": {"hidden": encoder["Dense_0"], "code": encoder["Dense_1"]},
+        "head": params["Dense_0"],
+    }
+    model = Classifier(x.shape[-1], *sizes, rngs=nnx.Rngs(0))
+    nnx.update(model, renamed)
+    return model(x)
+
+
+class Encoder(nnx.Module):
+    def __init__(self, in_features, hidden, code, *, rngs: nnx.Rngs):
+        self.hidden = nnx.Linear(in_features, hidden, rngs=rngs)
+        self.code = nnx.Linear(hidden, code, rngs=rngs)
+
+    def __call__(self, x):
+        return self.code(nnx.relu(self.hidden(x)))
+
+
+class Classifier(nnx.Module):
+    def __init__(self, in_features, hidden, code, classes, *, rngs: nnx.Rngs):
+        self.encoder = Encoder(in_features, hidden, code, rngs=rngs)
+        self.head = nnx.Linear(code, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.encoder(x))
+        # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    page = (0.0, [1.0, 2.0, 3.0, 4.0], 2.0), (7.0, [0.5, -1.5, 2.0, 0.0], 2.0)
-    for seed, x, features in [*page, *more]:
-        x, size, inner, rngs = jnp.array(x), len(x), int(features), nnx.Rngs(int(seed))
-        answer = candidate(seed, x, features)
-        encoder = nnx.Linear(size, inner, rngs=rngs)
-        decoder = nnx.Linear(inner, size, rngs=rngs)
-        counts = (size + 1) * inner, (inner + 1) * size  # kernel and bias of each
-        right = jnp.array([*counts, sum(counts), decoder(encoder(x)).sum()])
-        if (shape := getattr(answer, "shape", type(answer).__name__)) != (4,):
-            expected = f"an array of shape (4,), not {shape}"
+    rows = jnp.array([[1.0, 2.0, -3.0], [0.5, -1.5, 2.0]])
+    page = (0, rows, (5, 2, 3)), (7, rows, (5, 2, 3))
+    for seed, x, sizes in [*page, *more]:
+        answer = candidate(seed, x, sizes)
+        linen_model = LinenClassifier(*sizes)
+        right, _ = linen_model.init_with_output(jax.random.key(seed), x)
+        if (shape := getattr(answer, "shape", type(answer).__name__)) != right.shape:
+            expected = f"an array of shape {right.shape}, not {shape}"
         elif not jnp.allclose(answer, right, atol=1e-5):
-            expected = right
+            expected = f"what Linen's model returns:\n{right}"
         else:
             continue
-        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {features})"
+        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {sizes})"
         return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
@@ -68,170 +95,289 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-import collections
-from contextlib import suppress
-
-import numpy as np
-
 # An input that only `nbe` tries: it catches a mistake that the page's own let through.
-HIDDEN = [(16_777_217.0, jnp.array([1.25, -3.0]), 5.0)]
+HIDDEN = [(3, jnp.array([1.25, -3.0, 0.5]), (4, 4, 2))]
+
+
+def layers_of(params):
+    """Return the params of Linen's three layers: hidden, code and head."""
+    encoder = params["LinenEncoder_0"]
+    return encoder["Dense_0"], encoder["Dense_1"], params["Dense_0"]
+
+
+def logits(layers, x, factor=1):
+    """Return the output of three layers that each return `factor` as much."""
+    hidden, code, head = (
+        lambda x, layer=layer: factor * (x @ layer["kernel"] + layer["bias"])
+        for layer in layers
+    )
+    return head(code(nn.relu(hidden(x))))
 
 
 def idea(seen):
-    """Return what right numbers lack: two submodules of one module, counted there."""
-    (seed, x, features), models = seen.inputs, []
+    """Return what right numbers lack: a module in a module, with Linen's weights."""
+    seed, x, sizes = seen.inputs
 
-    def widen(model):  # by one feature, with weights of one
-        if hasattr(model, "encoder") and hasattr(model, "decoder"):
-            models.append(model)
-            model.encoder.kernel.set_value(jnp.ones((x.size, width)))
-            model.encoder.bias.set_value(jnp.ones(width))
-            model.decoder.kernel.set_value(jnp.ones((width, x.size)))
+    def with_ones(call):  # the biases of Linen's layers begin with zeros
+        output = call.proceed()
+        if call.module.is_initializing():
+            ones = jnp.ones_like(call.module.get_variable("params", "bias"))
+            call.module.put_variable("params", "bias", ones)
+        return output
 
-    def extend(model):
-        if hasattr(model, "encoder"):
-            model.beside = nnx.Param(jnp.ones(beside))
+    def twice(call):
+        return 2 * call.proceed()
 
-    def wrong(run, total):
-        counts = (x.size + 1) * width, (width + 1) * x.size
-        right = *counts, sum(counts) + beside, total
-        names = "encoder", "decoder", "whole", "output"
-        for name, number, wanted in zip(names, run.answer, right, strict=True):
-            if not seen.close(number, wanted):
-                return f"your number for the {name} does not follow"
+    when = "Linen's biases are ones, and an nnx.Linear returns twice as much"
+    run = seen.run(when, calls={nn.Dense: with_ones, nnx.Linear: twice})
+    params = LinenClassifier(*sizes).init(jax.random.key(seed), x)["params"]
+    layers = [{**one, "bias": jnp.ones_like(one["bias"])} for one in layers_of(params)]
+    called = [one.before for one in run.calls if isinstance(one.module, nnx.Module)]
+    if not called:
+        count = sum(one.depth == 0 for one in run.calls)
+        return f"no module of NNX is called, and the Linen model {count} times"
 
-    width, beside, inputs = int(features) + 1, 0, (seed + 1, x, features)
-    run = seen.run("the code is wider", built={nnx.Module: widen}, inputs=inputs)
-    if not models:
-        return f"no __init__ sets encoder and decoder; modules built: {run.names()}"
-    if missing := wrong(run, (x.sum() + 1) * width * x.size):
-        return f"the code is made wider, and {missing}"
-    width, beside = width - 1, 5
-    with suppress(seen.Finding):  # it takes the submodules from a list of two
-        run = seen.run(built={nnx.Module: extend})
-        if missing := wrong(run, run.answer[3]):
-            return f"the model gets parameters beside its submodules, and {missing}"
+    def paths_in(params):  # where a state holds the three layers, or None
+        return [
+            next((path[:-1] for path in params if holds(params, path, one)), None)
+            for one in layers
+        ]
 
+    def holds(params, path, layer):  # a kernel, and a bias beside it
+        beside = (*path[:-1], "bias") in params
+        return beside and seen.close(params[path], layer["kernel"])
 
-def model_for(seed, x, features, module=AutoEncoder):
-    return module(x.shape[-1], int(features), rngs=nnx.Rngs(int(seed)))
+    states = [*called, *map(seen.state, run.built)]
+    found = [paths_in(state.of(nnx.Param)) for state in states]
+    whole = [paths for paths in found if None not in paths]
+    if not whole:
+        most = max(len(paths) - paths.count(None) for paths in found)
+        return f"of Linen's three layers, no module holds more than {most} as nnx.Param"
+    if not any(one[:-1] == two[:-1] != three[:-1] for one, two, three in whole):
+        return f"the encoder is no submodule: the layers lie at {whole[0]}"
 
-
-def numbers(model, x, count=count_params):
-    """Return the answer to the exercise, counted by `count`."""
-    counts = [count(part) for part in (model.encoder, model.decoder, model)]
-    return jnp.array([*counts, model(x).sum()])
-
-
-def attempt(name, module=AutoEncoder, count=count_params, answer=numbers):
-    """Return the attempt of a learner who wrote this module, counts so, answers so."""
-
-    def counted(*inputs):
-        return answer(model_for(*inputs, module), inputs[1], count)
-
-    counted.__name__ = name
-    return counted
+    if seen.close(run.answer, logits(layers, x)):
+        return "the logits do not follow what the three nnx.Linear return"
+    if not seen.close(run.answer, logits(layers, x, 2)):
+        return f"when {when}, your logits do not follow"
 
 
-def pair(in_features, features, rngs):
-    encoder = nnx.Linear(in_features, features, rngs=rngs)
-    return encoder, nnx.Linear(features, in_features, rngs=rngs)
+def attempt(name, change=lambda renamed: None, classifier=Classifier, load=nnx.update):
+    """Return the attempt of a learner who changes one step of the solution.
+
+    Args:
+      name: that of the attempt.
+      change: what is done to the renamed dict of Linen's weights.
+      classifier: the NNX module.
+      load: puts the dict into the module.
+    """
+
+    def port(seed, x, sizes):
+        init = LinenClassifier(*sizes).init(jax.random.key(seed), x)
+        hidden, code, head = layers_of(init["params"])
+        renamed = {"encoder": {"hidden": hidden, "code": code}, "head": head}
+        change(renamed)
+        model = classifier(x.shape[-1], *sizes, rngs=nnx.Rngs(0))
+        load(model, renamed)
+        return model(x)
+
+    port.__name__ = name
+    return port
 
 
-class DecoderFirst(AutoEncoder):
-    def __init__(self, inputs, features, rngs):
-        self.decoder, self.encoder = pair(features, inputs, rngs)
+def linen_itself(seed, x, sizes):
+    model = LinenClassifier(*sizes)
+    return model.apply(model.init(jax.random.key(seed), x), x)
 
 
-class LocalInCall(AutoEncoder):
-    def __init__(self, *sizes, rngs):
-        self.sizes, self.rngs = sizes, rngs
+def own_draws(seed, x, sizes):
+    return Classifier(x.shape[-1], *sizes, rngs=nnx.Rngs(seed))(x)
 
+
+def names_kept(seed, x, sizes):
+    model = Classifier(x.shape[-1], *sizes, rngs=nnx.Rngs(0))
+    nnx.update(model, LinenClassifier(*sizes).init(jax.random.key(seed), x)["params"])
+    return model(x)
+
+
+def with_collection(renamed):
+    weights = {**renamed}
+    renamed.clear()
+    renamed["params"] = weights
+
+
+def swapped(renamed):
+    encoder = renamed["encoder"]
+    encoder["hidden"], encoder["code"] = encoder["code"], encoder["hidden"]
+
+
+def kernels_alone(renamed):
+    for layer in (*renamed["encoder"].values(), renamed["head"]):
+        del layer["bias"]
+
+
+def seed_zero(seed, x, sizes):
+    return nested_modules(0, x, sizes)
+
+
+def second_axis(seed, x, sizes):
+    return nested_modules(seed, x.reshape(-1, x.shape[1]), sizes)
+
+
+def formula(seed, x, sizes):
+    params = LinenClassifier(*sizes).init(jax.random.key(seed), x)["params"]
+    return logits(layers_of(params), x)
+
+
+def formula_with_assert(seed, x, sizes):
+    right = nested_modules(seed, x, sizes)
+    assert jnp.allclose(right, formula(seed, x, sizes), atol=1e-5)
+    return formula(seed, x, sizes)
+
+
+class WithoutRelu(Encoder):
     def __call__(self, x):
-        return nnx.Sequential(*pair(*self.sizes, self.rngs))(x)
+        return self.code(self.hidden(x))
+
+
+class TwoRelus(Encoder):
+    def __call__(self, x):
+        return nnx.relu(super().__call__(x))
+
+
+def with_encoder(encoder):
+    """Return the `Classifier` of a learner who wrote its encoder so."""
+
+    class WithEncoder(Classifier):
+        def __init__(self, in_features, hidden, code, classes, *, rngs: nnx.Rngs):
+            super().__init__(in_features, hidden, code, classes, rngs=rngs)
+            self.encoder = encoder(in_features, hidden, code, rngs=rngs)
+
+    return WithEncoder
 
 
 class PlainList(nnx.Module):
-    def __init__(self, *sizes, rngs):
-        self.layers = list(pair(*sizes, rngs))
+    def __init__(self, *sizes, rngs: nnx.Rngs):
+        self.layers = [nnx.Linear(4, 4, rngs=rngs) for _ in sizes]
 
 
-for cls in (LocalInCall, PlainList):  # as a learner's is called
-    cls.__module__, cls.__name__, cls.__qualname__ = "attempt", *["AutoEncoder"] * 2
+PlainList.__module__, PlainList.__name__ = "attempt", "Classifier"
+PlainList.__qualname__ = "Classifier"  # as a learner's is called
 
 
-def seed_in_each(seed, x, features):
-    model = model_for(seed, x, features)
-    model.decoder = nnx.Linear(int(features), x.size, rngs=nnx.Rngs(int(seed)))
-    return numbers(model, x)
+class Flat(nnx.Module):
+    def __init__(self, in_features, hidden, code, classes, *, rngs: nnx.Rngs):
+        self.hidden = nnx.Linear(in_features, hidden, rngs=rngs)
+        self.code = nnx.Linear(hidden, code, rngs=rngs)
+        self.head = nnx.Linear(code, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.code(nnx.relu(self.hidden(x))))
 
 
-def code_clipped(seed, x, features):
-    return nested_modules(seed, x, min(int(features), x.size))
+def load_flat(model, renamed):
+    nnx.update(model, {**renamed["encoder"], "head": renamed["head"]})
 
 
-def whole_added(seed, x, features):
-    model = model_for(seed, x, features)
-    parts = count_params(model.encoder), count_params(model.decoder)
-    return jnp.array([*parts, sum(parts), model(x).sum()])
+def loose_layers(seed, x, sizes):
+    params = LinenClassifier(*sizes).init(jax.random.key(seed), x)["params"]
+
+    def linear(layer):
+        made = nnx.Linear(*layer["kernel"].shape, rngs=nnx.Rngs(0))
+        nnx.update(made, layer)
+        return made
+
+    hidden, code, head = map(linear, layers_of(params))
+    return head(code(nnx.relu(hidden(x))))
 
 
-def loose_layers(seed, x, features):
-    encoder, decoder = pair(x.size, int(features), nnx.Rngs(int(seed)))
-    counts = count_params(encoder), count_params(decoder)
-    return jnp.array([*counts, sum(counts), decoder(encoder(x)).sum()])
-
-
-def formula_with_assert(seed, x, features):
-    model, inner = model_for(seed, x, features), int(features)
-    parts = (x.size + 1) * inner, (inner + 1) * x.size
-    assert count_params(model) == sum(parts)
-    return jnp.array([*parts, sum(parts), model(x).sum()])
+def set_arrays(model, renamed):
+    for name, layer in (("encoder", model.encoder), ("head", model.head)):
+        parts = renamed[name].items() if name == "encoder" else [("", renamed[name])]
+        for part, arrays in parts:
+            target = getattr(layer, part) if part else layer
+            target.kernel, target.bias = arrays["kernel"], arrays["bias"]
 
 
 MISTAKES = {
-    attempt("decoder_first", DecoderFirst): (
-        "The decoder draws its keys first: build the encoder before it."
+    linen_itself: "These are Linen's logits: return those of your NNX classifier.",
+    own_draws: "These are weights that NNX drew: put Linen's into the model.",
+    names_kept: "NNX does not know the names `Dense_0`: use your attributes' names.",
+    attempt("with_collection", with_collection): (
+        "Leave out the level `params`: a state begins with your attributes."
     ),
-    attempt("leaves_counted", count=lambda part: len(jax.tree.leaves(part))): (
-        "These are numbers of arrays: add up the `size` of each."
+    attempt("swapped", swapped): (
+        "Linen counts in the order of construction: `Dense_0` is the hidden layer."
     ),
-    attempt("local_in_call", LocalInCall): (
-        "After `__init__` there is no `encoder`: set it there, and not in `__call__`."
+    attempt("kernels_alone", kernels_alone): (
+        "The biases are zeros today, and others once trained: load them as well."
     ),
-    attempt("plain_list", PlainList): (
-        "A plain list cannot hold modules: give each an attribute of its own."
+    attempt("without_relu", classifier=with_encoder(WithoutRelu)): (
+        "Between the two layers of the encoder stands `nnx.relu`."
     ),
-    seed_in_each: "Each layer starts a stream of its own: share one `nnx.Rngs`.",
-    code_clipped: "`features` may be more than the inputs: do not clip it.",
-    loose_layers: "The layers are loose: make both attributes of one `nnx.Module`.",
-    formula_with_assert: "A formula misses them: count the state of the `encoder`.",
-    whole_added: "A sum, or a formula, misses them: count the state of the whole.",
+    attempt("two_relus", classifier=with_encoder(TwoRelus)): (
+        "After the second layer of the encoder there is no `nnx.relu`."
+    ),
+    seed_zero: "Linen's weights depend on the seed: use `jax.random.key(seed)`.",
+    second_axis: "`x` may be one input, without a batch axis: use `x.shape[-1]`.",
+    attempt("plain_list", classifier=PlainList): (
+        "A plain list cannot hold modules: use attributes, or `nnx.List`."
+    ),
+    attempt("flat", classifier=Flat, load=load_flat): (
+        "All three layers lie in one module: give the encoder a module of its own."
+    ),
+    loose_layers: "The layers are loose: make them attributes of one `nnx.Module`.",
+    attempt("set_arrays", load=set_arrays): (
+        "Bare arrays replace the Params, so nothing can train them: use `nnx.update`."
+    ),
+    formula: "Build and call your NNX classifier: a formula is no port.",
+    formula_with_assert: "Return what the classifier gives, not the formula's numbers.",
 }
 
 
-def split_by_path(model, x, _):
-    by_name = collections.Counter()
-    for path, param in nnx.to_flat_state(nnx.state(model)):
-        by_name[path[0]] += param.size
-    counts = by_name["encoder"], by_name["decoder"], by_name.total()
-    assert counts[2] == count_params(model) == counts[0] + counts[1]
-    return np.array([*counts, float(model(x).sum())])
+class Sequence(nnx.Module):
+    def __init__(self, in_features, hidden, code, classes, *, rngs: nnx.Rngs):
+        first = nnx.Linear(in_features, hidden, rngs=rngs)
+        second = nnx.Linear(hidden, code, rngs=rngs)
+        self.body = nnx.Sequential(first, nnx.relu, second)
+        self.top = nnx.Linear(code, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.top(self.body(x))
 
 
-def by_children(model, x, count):
-    decoder, encoder = (count(child) for _, child in nnx.iter_children(model))
-    return np.asarray([encoder, decoder, count(model), model(x).sum()], np.float32)
+def load_sequence(model, renamed):
+    first, _, second = model.body.layers
+    nnx.update(first, renamed["encoder"]["hidden"])
+    nnx.update(second, renamed["encoder"]["code"])
+    nnx.update(model.top, renamed["head"])
 
 
-def compiled(seed, x, features):
-    build = nnx.jit(model_for, static_argnums=(0, 2))
-    model, forward = build(seed, x, features), nnx.jit(lambda model, x: model(x))
-    return numbers(model, x).at[3].set(forward(model, x).sum())
+def written(model, renamed):
+    pairs = (
+        (model.encoder.hidden, renamed["encoder"]["hidden"]),
+        (
+            model.encoder.code,
+            renamed["encoder"]["code"],
+        ),
+    )
+    for layer, arrays in (*pairs, (model.head, renamed["head"])):
+        layer.kernel[...] = arrays["kernel"]
+        layer.bias.set_value(arrays["bias"])
+
+
+def abstract_and_merged(seed, x, sizes):
+    init = LinenClassifier(*sizes).init(jax.random.key(seed), x)
+    hidden, code, head = layers_of(init["params"])
+    model = nnx.eval_shape(lambda: Classifier(x.shape[-1], *sizes, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(model)
+    renamed = {"encoder": {"hidden": hidden, "code": code}, "head": head}
+    nnx.replace_by_pure_dict(state, renamed)
+    return jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))(state, x)
 
 
 ALSO_RIGHT = [
-    attempt("split_by_path", answer=split_by_path),
-    attempt("by_children", answer=by_children),
-    compiled,
+    attempt("sequence", classifier=Sequence, load=load_sequence),
+    attempt("written", load=written),
+    abstract_and_merged,
 ]

@@ -4,62 +4,57 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
-# --8<-- [start:model]
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
-class Noise(nnx.Module):
-    def __init__(self, features, rngs):
-        self.features = features
-        self.rngs = rngs
+class Noisy(nnx.Module):
+    def __init__(self, scale):
+        self.scale = scale
 
-    def __call__(self):
-        return jax.random.normal(self.rngs.noise(), (self.features,))
+    def __call__(self, x, rngs):
+        return x + self.scale * rngs.noise.normal(x.shape)
 
 
-def call(model):
-    return model()
-    # --8<-- [end:model]
+@nnx.jit
+def augment(model, x, rngs):
+    return model(x, rngs)
 
 
 # --8<-- [start:stub]
-def noise_under_jit(seed, features):
-    """Return the sums of the noise of three calls, made in three ways, shape (3, 3).
-
-    Row 0 is eager, row 1 through `nnx.jit`, row 2 through `jax.jit`; a column per call.
+def noisy_batches(seed, batches, scale):
+    """Return the batches with noise of their own, shape and dtype of `batches`.
 
     Args:
-      seed: seed of `nnx.Rngs`; a float such as `7.0` is accepted and cast.
-      features: size of the noise; a float is accepted and cast.
+      seed: seed of the stream `noise`.
+      batches: float32, shape (steps, batch, features); one batch for each step.
+      scale: standard deviation of the noise.
     """
     # --8<-- [end:stub]
-    rows = []
-    for draw in (call, nnx.jit(call), jax.jit(call)):
-        model = Noise(int(features), rngs=nnx.Rngs(int(seed)))
-        rows.append([draw(model).sum() for _ in range(3)])
-    return jnp.array(rows)
+    model, rngs = Noisy(scale), nnx.Rngs(noise=seed)
+    return jnp.stack([augment(model, x, rngs) for x in batches])
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    for seed, features in [(7.0, 4.0), (0.0, 4.0), *more]:
-        answer, key = candidate(seed, features), jax.random.key(int(seed))
-        keys = [jax.random.fold_in(key, i) for i in range(3)]
-        sums = [jax.random.normal(key, (int(features),)).sum() for key in keys]
-        right = jnp.array([sums, sums, [sums[0]] * 3])  # jax.jit keeps the count at 0
-        if getattr(answer, "shape", None) != (3, 3):
-            expected = f"an array of shape (3, 3), not {type(answer).__name__}"
-        elif answer.dtype != jnp.float32:
-            expected = f"numbers of dtype float32, not {answer.dtype}"
+    first, second = jnp.zeros((3, 1, 2)), jnp.arange(6.0).reshape(3, 1, 2)
+    for seed, batches, scale in [(7, first, 1.0), (0, second, 0.5), *more]:
+        answer, key = candidate(seed, batches, scale), jax.random.key(seed)
+        keys = [jax.random.fold_in(key, i) for i in range(len(batches))]
+        noise = jnp.stack([jax.random.normal(k, batches.shape[1:]) for k in keys])
+        right = batches + scale * noise
+        if getattr(answer, "shape", None) != right.shape:
+            expected = f"an array of shape {right.shape}, not {type(answer).__name__}"
+        elif answer.dtype != right.dtype:
+            expected = f"numbers of dtype {right.dtype}, not {answer.dtype}"
         elif not jnp.allclose(answer, right, atol=1e-4):
-            expected = f"{right} (rows: eager, nnx.jit, jax.jit)"
+            expected = right
         else:
             continue
-        call = f"{candidate.__name__}({seed}, {features})"
+        call = f"{candidate.__name__}({seed}, jnp.array({batches.tolist()}), {scale})"
         return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
@@ -67,174 +62,192 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-HIDDEN = [(11.0, 2.0)]  # only `nbe` tries it: a seed and a size that no page shows
+import itertools
+
+# Inputs that only `nbe` tries: more steps, and batches of two rows.
+HIDDEN = [(11, jnp.ones((4, 1, 2)), 0.25), (5, jnp.ones((3, 2, 2)), 2.0)]
+
+
+SIZES = itertools.count(3)  # of features: each asks for an executable of its own
 
 
 def idea(seen):
-    """Return what right numbers lack: nine draws of a stream, three in each way."""
-    seed, _ = seen.inputs
-    size = 37.0  # another one, so that what is compiled already is compiled anew
-
-    def marked(call):  # gives other keys: eagerly, in nnx.jit and in jax.jit
-        way = 1 if call.inside(nnx.jit) else 2 if call.compiled else 0
-        return jax.random.fold_in(call.proceed(), way)
-
-    when, draw = "a stream gives other keys", nnx.RngStream.__call__
-    run = seen.run(when, inputs=(seed, size), calls={draw: marked}, eager=False)
-    if not run.calls_of(nnx.RngStream):
-        return "no draw comes from a stream: call `self.rngs.noise()`"
-    right = sums_by_hand(seed, size, jax.random.fold_in)
-    ways = "eagerly", "through nnx.jit", "through jax.jit"
-    wrong = [row for row in range(3) if not seen.close(run.answer[row], right[row])]
-    if wrong:
-        return "; ".join(f"row {row} is not drawn {ways[row]}" for row in wrong)
-    run = seen.run(calls={draw: lambda call: call.proceed()})
-    if (draws := len(run.calls_of(nnx.RngStream))) < 9:
-        return f"the numbers come from {draws} calls, not from nine"
-
-
-def sums_by_hand(seed, features, mark=lambda key, way: key):
-    """Return the sums from keys alone. `mark` may turn each into another key."""
-    keys = [jax.random.fold_in(jax.random.key(int(seed)), i) for i in range(3)]
-    noise = [
-        [jax.random.normal(mark(key, way), (int(features),)) for key in row]
-        for way, row in enumerate([keys, keys, [keys[0]] * 3])
-    ]
-    return jnp.array(noise).sum(axis=-1)
+    """Return what right numbers lack: a module, compiled once for all batches."""
+    draw, batches = nnx.RngStream.__call__, jnp.ones((5, 1, next(SIZES)))
+    run = seen.run(
+        "there are five batches",
+        inputs=(2, batches, 1.0),
+        calls={draw: lambda call: call.proceed()},
+        eager=False,
+    )
+    calls, draws = run.calls_of(nnx.Module), run.calls_of(nnx.RngStream)
+    if not calls:
+        return "no module adds the noise"
+    # A method that is decorated is called eagerly, and draws while it is traced.
+    modules = [call for call in calls if call.compiled and call.depth == 0]
+    traced = modules or [call for call in draws if call.compiled]
+    if not traced:
+        return "the module runs eagerly: compile the function that calls it"
+    if len(traced) >= len(batches):
+        return (
+            f"{len(traced)} traces for 5 batches of one shape: compile once, not each"
+        )
+    when = "a stream gives other keys"
+    other = seen.run(when, calls={draw: lambda call: other_key(call.proceed())})
+    if seen.close(other.answer, seen.answer):
+        return "the noise does not come from a stream of nnx.Rngs"
 
 
-IN_NNX, IN_JAX = nnx.jit(call), jax.jit(call)  # compiled once for each size
+def other_key(key):
+    return jax.random.fold_in(key, 99)
 
 
-def rows_of(seed, features, ways=(call, IN_NNX, IN_JAX), build=Noise):
-    """Return three sums for each way to call a fresh module."""
-    rows = []
-    for draw in ways:
-        model = build(int(features), rngs=nnx.Rngs(int(seed)))
-        rows.append([draw(model).sum() for _ in range(3)])
-    return jnp.array(rows)
+def by_hand(seed, batches, scale):
+    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(len(batches))]
+    noise = jnp.stack([jax.random.normal(key, batches.shape[1:]) for key in keys])
+    return batches + scale * noise
 
 
-def jax_jit_twice(seed, features):
-    return rows_of(seed, features, (call, IN_JAX, IN_JAX))
+def over(batches, step):
+    return jnp.stack([step(x) for x in batches])
 
 
-def nnx_jit_twice(seed, features):
-    return rows_of(seed, features, (call, IN_NNX, IN_NNX))
+def rngs_through_jax_jit(seed, batches, scale):
+    model, rngs = Noisy(scale), nnx.Rngs(noise=seed)
+    draw = jax.jit(lambda x, rngs: model(x, rngs))
+    return over(batches, lambda x: draw(x, rngs))
 
 
-def one_model_for_all(seed, features):
-    model = Noise(int(features), rngs=nnx.Rngs(int(seed)))
-    return rows_of(seed, features, build=lambda features, rngs: model)
+def rngs_closed_over(seed, batches, scale):
+    model, rngs = Noisy(scale), nnx.Rngs(noise=seed)
+    return over(batches, nnx.jit(lambda x: model(x, rngs)))
 
 
-def new_model_for_each_call(seed, features):
-    return jnp.stack([rows_of(seed, features)[:, 0] for _ in range(3)], axis=1)
+def not_compiled(seed, batches, scale):
+    model, rngs = Noisy(scale), nnx.Rngs(noise=seed)
+    return over(batches, lambda x: model(x, rngs))
 
 
-def model_closed_over(seed, features):
-    model = Noise(int(features), rngs=nnx.Rngs(int(seed)))
-    compiled = nnx.jit(lambda: model())
-    return jnp.array([[compiled().sum() for _ in range(3)]])
+def compiled_for_each(seed, batches, scale):
+    model, rngs = Noisy(scale), nnx.Rngs(noise=seed)
+    return over(
+        batches, lambda x: nnx.jit(lambda m, x, rngs: m(x, rngs))(model, x, rngs)
+    )
 
 
-def size_not_cast(seed, features):
-    return rows_of(seed, features, build=lambda size, rngs: Noise(features, rngs))
+def all_at_once(seed, batches, scale):
+    return augment(Noisy(scale), batches, nnx.Rngs(noise=seed))
 
 
-def numbers_of_the_page(seed, features):
-    return rows_of(seed, features) if seed in (7, 0) else jnp.zeros((3, 3))
+def scale_forgotten(seed, batches, scale):
+    return noisy_batches(seed, batches, 1.0)
 
 
-def second_row_copied(seed, features):
-    return rows_of(seed, features)[jnp.array([0, 0, 2])]
+def scale_as_variance(seed, batches, scale):
+    return noisy_batches(seed, batches, scale**0.5)
 
 
-def nothing_compiled(seed, features):
-    model = Noise(int(features), rngs=nnx.Rngs(int(seed)))
-    dropped = [nnx.clone(model)().sum() for _ in range(3)]
-    row = [model().sum() for _ in range(3)]
-    return jnp.array([row, row, dropped])
+def seed_zero(seed, batches, scale):
+    return noisy_batches(0, batches, scale)
 
 
-def one_call_three_times(seed, features):
-    model = Noise(int(features), rngs=nnx.Rngs(int(seed)))
-    rows = rows_of(seed, features, (call, IN_NNX))
-    return jnp.array([*rows, [IN_JAX(model).sum()] * 3])
+def count_from_one(seed, batches, scale):
+    rngs = nnx.Rngs(noise=seed)
+    rngs.noise()
+    return over(batches, lambda x: augment(Noisy(scale), x, rngs))
 
 
-def formula_with_assert(seed, features):
-    answer, by_hand = rows_of(seed, features), sums_by_hand(seed, features)
-    assert jnp.allclose(answer, by_hand, atol=1e-4)
-    return by_hand
+def three_steps(seed, batches, scale):
+    return noisy_batches(seed, batches[:3], scale)
+
+
+def noise_alone(seed, batches, scale):
+    return noisy_batches(seed, jnp.zeros_like(batches), scale)
+
+
+def split_at_the_start(seed, batches, scale):
+    streams = nnx.Rngs(noise=seed).split(len(batches))
+    forward = nnx.vmap(augment, in_axes=(None, 0, 0))
+    return forward(Noisy(scale), batches, streams)
+
+
+def one_row_for_the_batch(seed, batches, scale):
+    rngs = nnx.Rngs(noise=seed)
+    model = Noisy(scale)
+    noise = [augment(model, jnp.zeros_like(x[:1]), rngs) for x in batches]
+    return batches + jnp.stack(noise)
+
+
+def formula_with_assert(seed, batches, scale):
+    answer, formula = noisy_batches(seed, batches, scale), by_hand(seed, batches, scale)
+    assert jnp.allclose(answer, formula, atol=1e-4)
+    return formula
 
 
 MISTAKES = {
-    jax_jit_twice: "Row 1 repeats: `jax.jit` drops the count, so call `nnx.jit`.",
-    nnx_jit_twice: "Row 2 goes on counting: use `jax.jit`, and carry no count by hand.",
-    one_model_for_all: "Row 1 starts where row 0 ended: build a model for each row.",
-    new_model_for_each_call: (
-        "All nine are equal: build one model for each row, and draw a key in each call."
+    rngs_through_jax_jit: (
+        "Each batch has the same noise: `jax.jit` drops the count, a seed inside is "
+        "a constant. Use `nnx.jit`, or pass a fresh key."
     ),
-    model_closed_over: "Make the model an argument of the function that you compile.",
-    size_not_cast: "The size may be a float: make the shape from `int(features)`.",
-    numbers_of_the_page: "These are the numbers of the page: compute them.",
-    second_row_copied: "Row 1 needs three calls of its own, through `nnx.jit`.",
-    nothing_compiled: "Rows 1 and 2 follow no `jit`: call a fresh model through each.",
-    sums_by_hand: "Write the module: its call draws from the stream that it keeps.",
-    formula_with_assert: "Return what the model gives, not what you compare it with.",
-    one_call_three_times: "One call is repeated: make three calls in each way.",
+    rngs_closed_over: "Make the streams an argument of the function that you compile.",
+    not_compiled: "Nothing is compiled: wrap the function in `nnx.jit` or `jax.jit`.",
+    compiled_for_each: "Wrap the function once, before the loop, or each is traced.",
+    all_at_once: "One key draws the noise of all batches: draw a key for each step.",
+    scale_forgotten: "The noise is not scaled: multiply it by `scale`.",
+    scale_as_variance: "`scale` is the standard deviation, not the variance.",
+    seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
+    count_from_one: "The first batch gets the first key: draw none before.",
+    three_steps: "Go through all batches, however many there are.",
+    noise_alone: "Add the noise to the batch.",
+    split_at_the_start: "Take the next key at each step, in place of a split.",
+    one_row_for_the_batch: "Each row of a batch has noise of its own: draw `x.shape`.",
+    by_hand: "Write a module that draws from a stream, and compile its call.",
+    formula_with_assert: "Return what the module gives, not what you compare it with.",
 }
 
 
-def in_the_function(seed, features):
-    class Hiss(nnx.Module):
-        def __init__(self, rngs):
-            self.stream = rngs.noise
+def key_at_the_call(seed, batches, scale):
+    class OneKey(nnx.Module):
+        def __call__(self, x, key):
+            return x + scale * jax.random.normal(key, x.shape)
 
-        def __call__(self):
-            return self.stream.normal((int(features),))
-
-    def three(way):
-        model, draw = Hiss(nnx.Rngs(noise=int(seed))), way(lambda model: model())
-        return jnp.stack([draw(model).sum() for _ in range(3)])
-
-    return jnp.stack([three(way) for way in (lambda draw: draw, nnx.jit, jax.jit)])
+    rngs, model = nnx.Rngs(noise=seed), OneKey()
+    forward = jax.jit(lambda model, x, key: model(x, key))
+    return over(batches, lambda x: forward(model, x, rngs.noise()))
 
 
-def without_graph_updates(seed, features):
-    compiled = nnx.jit(call, graph_updates=False)
-    return rows_of(seed, features, (call, compiled, IN_JAX))
-
-
-class Compiled(Noise):
-    @nnx.jit
-    def __call__(self):
-        return self.rngs.noise.normal((self.features,))
-
-
-class Pure(Noise):
+def rngs_returned(seed, batches, scale):
     @jax.jit
-    def __call__(self):
-        return self.rngs.noise.normal((self.features,))
+    def step(model, x, rngs):
+        return model(x, rngs), rngs
+
+    rngs, outputs = nnx.Rngs(noise=seed), []
+    for x in batches:
+        y, rngs = step(Noisy(scale), x, rngs)
+        outputs.append(y)
+    return jnp.stack(outputs)
 
 
-def compiled_in_a_subclass(seed, features):
-    kinds = Noise, Compiled, Pure
-    rows = [rows_of(seed, features, [call], build=kind)[0] for kind in kinds]
-    return jnp.stack(rows)
+def stream_held(seed, batches, scale):
+    class Held(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs):
+            self.noise = rngs.noise
+
+        @nnx.jit
+        def __call__(self, x):
+            return x + scale * self.noise.normal(x.shape)
+
+    return over(batches, Held(rngs=nnx.Rngs(noise=seed)))
 
 
-def merged_in_jax(seed, features):
-    graphdef, state = nnx.split(Noise(int(features), nnx.Rngs(int(seed))))
-    pure = jax.jit(lambda state: nnx.merge(graphdef, state)().sum())
-    rows = rows_of(seed, features, (call, IN_NNX))
-    return jnp.array([*rows, [pure(state) for _ in range(3)]])
+def scanned(seed, batches, scale):
+    model = Noisy(scale)
+
+    @jax.jit
+    def loop(rngs, batches):
+        return jax.lax.scan(lambda rngs, x: (rngs, model(x, rngs)), rngs, batches)[1]
+
+    return loop(nnx.Rngs(noise=seed), batches)
 
 
-ALSO_RIGHT = [
-    in_the_function,
-    without_graph_updates,
-    compiled_in_a_subclass,
-    merged_in_jax,
-]
+ALSO_RIGHT = [key_at_the_call, rngs_returned, stream_held, scanned]

@@ -1,48 +1,68 @@
-"""The exercise of "Reseed": stub, solution, check, and attempts to judge.
+"""The exercise of "The same mask again": stub, solution, check, attempts to judge.
 
 The page includes the sections between the markers; the tests judge every attempt.
 """
 
 # --8<-- [start:solution]
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
+# --8<-- [start:model]
+class Encoder(nnx.Module):
+    def __init__(self, in_features, features, *, rngs: nnx.Rngs):
+        self.first = nnx.Dropout(0.5)
+        self.linear = nnx.Linear(in_features, features, rngs=rngs)
+        self.last = nnx.Dropout(0.5)
+
+    def __call__(self, x, rngs=None):  # x[..., in_features]
+        x = nnx.relu(self.linear(self.first(x, rngs=rngs)))
+        return self.last(x, rngs=rngs)
+        # --8<-- [end:model]
+
+
 # --8<-- [start:stub]
-def reseed_dropout(seed, x, rate):
-    """Return an output in train mode, and one after reseeding, shape (2, *x.shape).
+def paired_changes(seed, x, dx, draws):
+    """Return how the output changes with x, each time under one pair of masks.
 
     Args:
-      seed: seed of the stream `dropout`; a float such as `7.0` is accepted and cast.
-      x: input of any shape, float32.
-      rate: probability to drop an element, between 0 and 1.
+      seed: seed of the stream `params`; that of `dropout` is one more.
+      x: input, shape (in_features,), float32.
+      dx: number that is added to each feature.
+      draws: number of pairs of masks, and of rows of the answer.
     """
     # --8<-- [end:stub]
-    model = nnx.Dropout(rate, rngs=nnx.Rngs(dropout=int(seed)))
-    first = model(x)
-    nnx.reseed(model, dropout=int(seed))  # key and counter start anew
-    return jnp.stack([first, model(x)])
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    model, changes = Encoder(x.size, 4, rngs=rngs), []
+    for _ in range(draws):
+        again = nnx.clone(rngs)  # the keys and counts of now
+        changes.append(model(x + dx, rngs=rngs) - model(x, rngs=again))
+    return jnp.stack(changes)
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    first, second = jnp.array([1.0, 2, 3, 4, 5, 6]), jnp.array([0.5, -1.5, 2, 1, 3, -2])
-    for seed, x, rate in [(0.0, first, 0.5), (7.0, second, 0.25), *more]:
-        answer = candidate(seed, x, rate)
-        stream = nnx.Rngs(dropout=int(seed)).dropout.fork()  # a layer draws from a fork
-        kept = stream.bernoulli(1 - rate, x.shape)
-        row = jnp.where(kept, x / (1 - rate), 0)
-        if getattr(answer, "shape", None) != (2, *x.shape):
-            expected = f"an array of shape {(2, *x.shape)}, not {type(answer).__name__}"
-        elif answer.dtype.kind != "f":
-            expected = f"numbers of dtype float32, not {answer.dtype}"
-        elif not jnp.allclose(answer, row, atol=1e-5):
-            expected = f"{row}, twice"
+
+    def changed(x, dx, linear, stream):
+        ends = 2 * jnp.stack([x + dx, x]) * stream.bernoulli(0.5, x.shape)
+        ends = 2 * nnx.relu(linear(ends)) * stream.bernoulli(0.5, (4,))
+        return ends[0] - ends[1]
+
+    first, second = jnp.array([1.0, 2, 3, -4, 5, 6]), jnp.array([0.5, -1.5, 2, 3])
+    for seed, x, dx, draws in [(0, first, 0.5, 2), (7, second, 2.0, 2), *more]:
+        rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+        answer, linear = candidate(seed, x, dx, draws), nnx.Linear(x.size, 4, rngs=rngs)
+        right = jnp.stack([changed(x, dx, linear, rngs.dropout) for _ in range(draws)])
+        if getattr(answer, "shape", None) != right.shape:
+            expected = f"an array of shape {right.shape}, not {type(answer).__name__}"
+        elif not jnp.allclose(answer, right, atol=1e-4):
+            expected = right
         else:
             continue
-        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {rate})"
+        call = f"{candidate.__name__}({seed}, jnp.array({x.tolist()}), {dx}, {draws})"
         return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
@@ -50,191 +70,192 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-import jax
-
-HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (11.0, jnp.arange(1.0, 13).reshape(3, 4, 1), 0.625),
-]
+# Only `nbe` tries it: another number of draws and of features.
+HIDDEN = [(11, jnp.array([1.5, -0.5, 2.0]), 1.5, 4)]
 
 
 def idea(seen):
-    """Return what right numbers lack: two calls of a layer, the second reseeded."""
-    factors = []  # one for each call
-
-    def with_other_key(layer):  # reseeding replaces it
-        if layer.rngs is not None:
-            layer.rngs.key[...] = jax.random.key(99)
-
-    def multiplied(call):
-        factors.append(2 + len(factors))
-        return factors[-1] * call.proceed()
-
+    """Return what right numbers lack: that all follow what both layers return."""
     run = seen.run(
-        "each layer begins with another key",
-        built={nnx.Dropout: with_other_key},
-        calls={nnx.Dropout: multiplied},
+        "each dropout layer returns twice as much",
+        calls={nnx.Dropout: lambda call: 2 * call.proceed()},
     )
-    calls = run.calls_of(nnx.Dropout)
-    if len(calls) < 2:
-        return f"calls of nnx.Dropout: {len(calls)}; call it, reseed it, call it again"
-    if any(isinstance(call.kwargs.get("rngs"), jax.Array) for call in calls):
-        return "a key is passed at the call: let the layer draw from its own stream"
-    for row in (0, 1):
-        if not any(seen.close(run.answer[row], call.output) for call in calls):
-            return f"row {row} is not what a call of the layer returns"
-    if seen.close(*run.answer):
-        return "both rows are the output of one call"
-    right = seen.answer[1]
-    if not any(seen.close(run.answer[1], factor * right) for factor in factors):
-        return "the second row is not drawn from the seed again, as after nnx.reseed"
+    if not run.calls_of(nnx.Dropout):
+        return "no nnx.Dropout is called"
+    if not seen.close(run.answer, 4 * seen.answer):  # two layers; the bias is zero
+        return "the changes do not follow what both dropout layers return"
 
 
-def layer(seed, rate):
-    """Return the layer that the exercise asks for."""
-    return nnx.Dropout(rate, rngs=nnx.Rngs(dropout=int(seed)))
+def built(seed, x):
+    """Return the streams and the model that the exercise asks for."""
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    return rngs, Encoder(x.size, 4, rngs=rngs)
 
 
-def rows(model, x, reseed):
-    """Return an output of a model, and another after a change of it."""
-    first = model(x)
-    reseed(model)
-    return jnp.stack([first, model(x)])
+def by_hand(seed, x, dx, draws):
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    linear, rows = nnx.Linear(x.size, 4, rngs=rngs), []
+    for _ in range(draws):
+        first = rngs.dropout.bernoulli(0.5, x.shape)
+        last = rngs.dropout.bernoulli(0.5, (4,))
+        ends = [nnx.relu(linear(2 * z * first)) * 2 * last for z in (x + dx, x)]
+        rows.append(ends[0] - ends[1])
+    return jnp.stack(rows)
 
 
-def another_stream(seed, x, rate):
-    return rows(layer(seed, rate), x, lambda m: nnx.reseed(m, default=int(seed)))
+def keys_move_on(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    rows = [model(x + dx, rngs=rngs) - model(x, rngs=rngs) for _ in range(draws)]
+    return jnp.stack(rows)
 
 
-def reseeded_to_zero(seed, x, rate):
-    return rows(layer(seed, rate), x, lambda m: nnx.reseed(m, dropout=0))
+def one_key_for_both_layers(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    keys = [rngs.dropout() for _ in range(draws)]
+    return jnp.stack([model(x + dx, rngs=k) - model(x, rngs=k) for k in keys])
 
 
-def built_from_zero(seed, x, rate):
-    return rows(layer(0, rate), x, lambda m: nnx.reseed(m, dropout=int(seed)))
+def streams_of_a_key(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    keys, rows = [rngs.dropout() for _ in range(draws)], []
+    for key in keys:
+        ends = [model(z, rngs=nnx.Rngs(dropout=key)) for z in (x + dx, x)]
+        rows.append(ends[0] - ends[1])
+    return jnp.stack(rows)
 
 
-def seed_zero(seed, x, rate):
-    return reseed_dropout(0, x, rate)
+def same_masks_in_all_draws(seed, x, dx, draws):
+    return jnp.stack([paired_changes(seed, x, dx, 1)[0]] * draws)
 
 
-def key_written_by_hand(seed, x, rate):
-    stream = nnx.RngStream(int(seed), tag="dropout")
-    return rows(layer(seed, rate), x, lambda m: setattr(m, "rngs", stream))
-
-
-def in_eval_mode(seed, x, rate):
-    model = layer(seed, rate)
+def in_eval_mode(seed, x, dx, draws):
+    _, model = built(seed, x)
     model.eval()
-    return rows(model, x, lambda m: nnx.reseed(m, dropout=int(seed)))
+    return jnp.stack([model(x + dx) - model(x)] * draws)
 
 
-def keep_rate(seed, x, rate):
-    return reseed_dropout(seed, x, 1 - rate)
+def sign_turned(seed, x, dx, draws):
+    return -paired_changes(seed, x, dx, draws)
 
 
-def rate_is_half_or_less(seed, x, rate):
-    return reseed_dropout(seed, x, min(rate, 0.5))
+def output_of_the_change(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    return jnp.stack([model(x * 0 + dx, rngs=rngs) for _ in range(draws)])
 
 
-def built_again(seed, x, rate):
-    return jnp.stack([layer(seed, rate)(x), layer(seed, rate)(x)])
+def per_unit(seed, x, dx, draws):
+    return paired_changes(seed, x, dx, draws) / dx
 
 
-def key_at_the_call(seed, x, rate):
-    key = nnx.Rngs(dropout=int(seed)).fork().dropout()
-    model = nnx.Dropout(rate)
-    return jnp.stack([model(x, rngs=key), model(x, rngs=key)])
+def equal_seeds(seed, x, dx, draws):
+    rngs, (_, model) = nnx.Rngs(dropout=seed), built(seed, x)
+    return changes(model, rngs, x, dx, draws)
 
 
-def called_in_vain(seed, x, rate):
-    model = layer(seed, rate)
-    nnx.reseed(model, dropout=int(seed))
-    y, _ = model(x), model(x)
-    return jnp.stack([y, y])
+def one_stream_for_all(seed, x, dx, draws):
+    rngs = nnx.Rngs(seed)
+    return changes(Encoder(x.size, 4, rngs=rngs), rngs, x, dx, draws)
 
 
-def first_row_twice(seed, x, rate):
-    y = layer(seed, rate)(x)
-    return jnp.stack([y, y])
+def changes(model, rngs, x, dx, draws):
+    """Return what the solution does, for some model and streams."""
+    again = nnx.clone(rngs)
+    rows = [model(x + dx, rngs=rngs) - model(x, rngs=again) for _ in range(draws)]
+    return jnp.stack(rows)
 
 
-def formula_with_assert(seed, x, rate):
-    kept = nnx.Rngs(int(seed)).fork().dropout.bernoulli(1 - rate, x.shape)
-    by_hand = jnp.stack([jnp.where(kept, x / (1 - rate), 0)] * 2)
-    answer = reseed_dropout(seed, x, rate)
-    assert jnp.allclose(answer, by_hand)
-    return by_hand
+def seed_zero(seed, x, dx, draws):
+    return paired_changes(0, x, dx, draws)
+
+
+def mean_over_draws(seed, x, dx, draws):
+    return paired_changes(seed, x, dx, draws).mean(axis=0)
+
+
+def two_draws(seed, x, dx, draws):
+    return paired_changes(seed, x, dx, 2)
+
+
+def streams_held(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    model.first, model.last = (nnx.Dropout(0.5, rngs=rngs) for _ in range(2))
+    rows = []
+    for _ in range(draws):
+        again = nnx.clone(model)
+        rows.append(model(x + dx) - again(x))
+    return jnp.stack(rows)
+
+
+def formula_with_assert(seed, x, dx, draws):
+    answer, formula = (
+        paired_changes(seed, x, dx, draws),
+        by_hand(seed, x, dx, draws),
+    )
+    assert jnp.allclose(answer, formula, atol=1e-4)
+    return formula
 
 
 MISTAKES = {
-    another_stream: (
-        "The second row is the next draw. Between the calls, reseed the layer's own "
-        "stream, by its name: `model.rngs.tag`."
+    keys_move_on: (
+        "The second call of a pair has other masks: give it a copy of the streams. A "
+        "state that is not copied moves on with them."
     ),
-    reseeded_to_zero: "The layer is reseeded to 0: give it `int(seed)`.",
-    built_from_zero: "The layer is built from seed 0: pass the seed to `nnx.Rngs` too.",
-    seed_zero: "The seed is ignored: pass it to `nnx.Rngs` and to `nnx.reseed`.",
-    key_written_by_hand: (
-        "This is the seed's own key. A layer holds one folded from it: let "
-        "`nnx.reseed` derive it."
+    one_key_for_both_layers: (
+        "Both layers draw from one key: pass an `nnx.Rngs`, from which each takes one."
     ),
-    in_eval_mode: "In eval mode nothing is dropped: leave the layer in train mode.",
-    keep_rate: "`rate` is the probability to drop, not the probability to keep.",
-    rate_is_half_or_less: "Pass `rate` as it is: it may be larger than a half.",
-    built_again: (
-        "The second row must come after `nnx.reseed`: a new layer, an old state or a "
-        "counter at 0 never takes the seed."
-    ),
-    key_at_the_call: "Passing the key is Linen's way: reseed the layer's own stream.",
-    called_in_vain: "Stack what the two calls return: copy no row, and compute none.",
-    first_row_twice: "One call cannot fill two rows: reseed the layer, call it again.",
-    formula_with_assert: "Return what the layer returns, not what you compare it with.",
+    streams_of_a_key: "The layers take the keys of `rngs`: start no stream from one.",
+    same_masks_in_all_draws: "Each draw has masks of its own: let the stream go on.",
+    in_eval_mode: "In eval mode nothing is dropped: leave the model in train mode.",
+    sign_turned: "The change is the output at `x + dx` minus that at `x`.",
+    output_of_the_change: "`relu` is not linear: call the model at `x + dx` and `x`.",
+    per_unit: "Return the change as it is: do not divide by `dx`.",
+    equal_seeds: "The seed of `dropout` is `seed + 1`.",
+    one_stream_for_all: "Name two streams, `params` and `dropout`, with a seed each.",
+    seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
+    mean_over_draws: "Return a row for each draw, not their mean.",
+    two_draws: "Draw as many pairs of masks as `draws` says.",
+    streams_held: "A layer forks what it is given: pass `rngs` at the call.",
+    by_hand: "Draw no mask by hand: call the model.",
+    formula_with_assert: "Return what the model returns, not what you compare it with.",
 }
 
 
-def reseeded_before_both(seed, x, rate):
-    model, outputs = nnx.Dropout(rate, rngs=nnx.Rngs(dropout=99)), []
-    for _ in range(2):
-        nnx.reseed(model, dropout=int(seed))
-        outputs.append(model(x))
-    return jnp.stack(outputs)
+def clone_that_keeps_pace(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    return changes(model, rngs, x, dx, draws)
 
 
-def default_stream(seed, x, rate):
-    model = nnx.Dropout(rate, rngs=nnx.Rngs(int(seed)))
-    return rows(model, x, lambda m: nnx.reseed(m, default=int(seed)))
+def counts_put_back(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    rows = []
+    for i in range(draws):
+        after = model(x + dx, rngs=rngs)
+        rngs.dropout.count[...] = 2 * i
+        rows.append(after - model(x, rngs=rngs))
+    return jnp.stack(rows)
 
 
-def jitted(seed, x, rate):
-    model, forward = layer(seed, rate), nnx.jit(lambda model, x: model(x))
-    first = forward(model, x)
-    nnx.reseed(model, dropout=int(seed))
-    return jnp.stack([first, forward(model, x)])
+def state_put_back(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    rows = []
+    for _ in range(draws):
+        before = jax.tree.map(jnp.copy, nnx.state(rngs))
+        after = model(x + dx, rngs=rngs)
+        nnx.update(rngs, before)
+        rows.append(after - model(x, rngs=rngs))
+    return jnp.stack(rows)
 
 
-def with_an_assertion(seed, x, rate):
-    model = layer(seed, rate)
-    first = model(inputs=x)
-    nnx.reseed(model, dropout=int(seed))
-    second = model(inputs=x)
-    assert jnp.array_equal(first, second)
-    return jnp.stack([first, second])
-
-
-def reseeded_in_jit(seed, x, rate):
-    @nnx.jit
-    def both(model, x):
-        first = model(x)
-        nnx.reseed(model, dropout=int(seed))
-        return jnp.stack([first, model(x)])
-
-    return both(layer(seed, rate), x)
+def one_key_for_two_rows(seed, x, dx, draws):
+    rngs, model = built(seed, x)
+    both = nnx.vmap(lambda x, rngs: model(x, rngs=rngs), in_axes=(0, None))
+    ends = jnp.stack([both(jnp.stack([x + dx, x]), rngs) for _ in range(draws)])
+    return ends[:, 0] - ends[:, 1]
 
 
 ALSO_RIGHT = [
-    reseeded_before_both,
-    default_stream,
-    jitted,
-    with_an_assertion,
-    reseeded_in_jit,
+    clone_that_keeps_pace,
+    counts_put_back,
+    state_put_back,
+    one_key_for_two_rows,
 ]

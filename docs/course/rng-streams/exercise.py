@@ -10,39 +10,43 @@ from flax import nnx
 
 
 # --8<-- [start:stub]
-def rng_streams(seed, draws):
-    """Return the draws of a stream and the same by hand, shape (2, draws), float32.
+def resumed_step(seed, done, x):
+    """Return what the next step makes of x after some are done, shape and dtype of x.
 
     Args:
-      seed: seed of the stream and of the key; a float such as `7.0` is cast.
-      draws: number of scalar normals in each row, at least 1; a float is cast.
+      seed: seed of the stream `noise`; that of `dropout` is one more.
+      done: number of steps before this one, at least 0.
+      x: float32, shape (rows, features).
     """
     # --8<-- [end:stub]
-    rngs, key = nnx.Rngs(int(seed)), jax.random.key(int(seed))
-    first, second = [], []
-    for i in range(int(draws)):
-        first.append(jax.random.normal(rngs.params()))
-        second.append(jax.random.normal(jax.random.fold_in(key, i)))
-    return jnp.array([first, second])
+    rngs = nnx.Rngs(noise=seed, dropout=seed + 1)
+    rngs.noise.count[...] = done
+    rngs.dropout.count[...] = done * len(x)
+    noisy = x + rngs.noise.normal(x.shape)
+    kept = [rngs.dropout.bernoulli(0.5, x.shape[1:]) for _ in x]
+    return jnp.where(jnp.stack(kept), noisy, 0)
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    for seed, draws in [(7.0, 4.0), (0.0, 1.0), *more]:
-        answer, key = candidate(seed, draws), jax.random.key(int(seed))
-        keys = [jax.random.fold_in(key, i) for i in range(int(draws))]
-        row = jnp.array([jax.random.normal(key) for key in keys])
-        if getattr(answer, "shape", None) != (2, row.size):
-            expected = f"an array of shape {(2, row.size)}, not {type(answer).__name__}"
-        elif answer.dtype != jnp.float32:
-            expected = f"numbers of dtype float32, not {answer.dtype}"
-        elif not jnp.allclose(answer, row, atol=1e-5):
-            expected = f"{row}, twice"
+    first, second = jnp.ones((2, 4)), jnp.arange(6.0).reshape(2, 3)
+    for seed, done, x in [(7, 3, first), (0, 5, second), *more]:
+        answer, key = candidate(seed, done, x), jax.random.key(seed + 1)
+        keys = [jax.random.fold_in(key, done * len(x) + row) for row in range(len(x))]
+        kept = jnp.stack([jax.random.bernoulli(k, 0.5, x.shape[1:]) for k in keys])
+        key = jax.random.fold_in(jax.random.key(seed), done)
+        right = jnp.where(kept, x + jax.random.normal(key, x.shape), 0)
+        if getattr(answer, "shape", None) != x.shape:
+            expected = f"an array of shape {x.shape}, not {type(answer).__name__}"
+        elif answer.dtype != x.dtype:
+            expected = f"numbers of dtype {x.dtype}, not {answer.dtype}"
+        elif not jnp.allclose(answer, right, atol=1e-4):
+            expected = right
         else:
             continue
-        call = f"{candidate.__name__}({seed}, {draws})"
+        call = f"{candidate.__name__}({seed}, {done}, jnp.array({x.tolist()}))"
         return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
@@ -50,191 +54,184 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-# Inputs that only `nbe` tries: float32 rounds a seed; nobody writes out nine draws.
-HIDDEN = [(16777217.0, 2.0), (5.0, 9.0)]
+HIDDEN = [(11, 2, jnp.ones((3, 4)))]  # only `nbe` tries it: three rows
 
 
 def idea(seen):
-    """Return what right numbers lack: a row of a stream, and another of fold_in."""
-    seed, draws = seen.inputs
-    keys = folded_keys(seed, draws)
-
-    def other(key):
-        return jax.random.fold_in(key, 1)
-
-    # Without `threefry_partitionable`, keys of split are not those of fold_in.
-    with jax.threefry_partitionable(False):
-        run = seen.run(
-            "a stream gives other keys",
-            calls={nnx.RngStream.__call__: lambda call: other(call.proceed())},
-        )
-        usual, changed = normals(keys), normals([other(key) for key in keys])
-    (first, second), taken = run.answer, len(run.calls_of(nnx.RngStream))
-    if not taken:
-        return "no key comes from a stream: call rngs.params() for each"
-    if seen.close(second, changed) and not seen.close(first, changed):
-        return "the rows are exchanged: put the stream's row first"
-    if not seen.close(first, changed):
-        return "not all of the first row comes from a stream"
-    if seen.close(second, changed) and taken > draws:
-        return "the second row draws from a stream as well"
-    if seen.close(second, changed):
-        return "the second row takes its keys or numbers from the first"
-    if not seen.close(second, usual):
-        return "the keys of the second row do not come from fold_in"
+    """Return what right numbers lack: keys that two streams hand out."""
+    taken = nnx.RngStream.__call__
+    run = seen.run(
+        "a stream gives other keys", calls={taken: lambda call: other(call.proceed())}
+    )
+    if not run.calls_of(nnx.RngStream):
+        return "no key comes from a stream: set its count, and call it"
+    ways = [by_hand(*seen.inputs, *marks) for marks in ((other, same), (same, other))]
+    if seen.close(run.answer, by_hand(*seen.inputs, other, other)):
+        return None
+    if seen.close(run.answer, ways[0]):
+        return "the masks do not come from a stream"
+    if seen.close(run.answer, ways[1]):
+        return "the noise does not come from a stream"
+    return "neither noise nor masks follow the keys of a stream"
 
 
-def normals(keys):
-    return jnp.array([jax.random.normal(key) for key in keys])
+def same(key):
+    return key
 
 
-def stream_keys(seed, draws):
-    rngs = nnx.Rngs(int(seed))
-    return [rngs.params() for _ in range(int(draws))]
+def other(key):
+    return jax.random.fold_in(key, 99)
 
 
-def folded_keys(seed, draws):
-    key = jax.random.key(int(seed))
-    return [jax.random.fold_in(key, i) for i in range(int(draws))]
+def by_hand(seed, done, x, of_noise=same, of_masks=same):
+    """Return the answer from keys alone. The marks may turn each into another key."""
+    keys = [done * len(x) + row for row in range(len(x))]
+    keys = [of_masks(jax.random.fold_in(jax.random.key(seed + 1), i)) for i in keys]
+    kept = jnp.stack([jax.random.bernoulli(key, 0.5, x.shape[1:]) for key in keys])
+    key = of_noise(jax.random.fold_in(jax.random.key(seed), done))
+    return jnp.where(kept, x + jax.random.normal(key, x.shape), 0)
 
 
-def two_rows(first_keys, second_keys):
-    return jnp.stack([normals(first_keys), normals(second_keys)])
+def streams(seed, noise, dropout):
+    """Return the two streams, at some counts."""
+    rngs = nnx.Rngs(noise=seed, dropout=seed + 1)
+    rngs.noise.count[...], rngs.dropout.count[...] = noise, dropout
+    return rngs
 
 
-def seed_zero(seed, draws):
-    return rng_streams(0, draws)
+def step(rngs, x):
+    """Return what one step makes of x with the next keys."""
+    noisy = x + rngs.noise.normal(x.shape)
+    kept = [rngs.dropout.bernoulli(0.5, x.shape[1:]) for _ in x]
+    return jnp.where(jnp.stack(kept), noisy, 0)
 
 
-def seed_not_cast(seed, draws):
-    return two_rows([nnx.Rngs(seed).params()], folded_keys(seed, draws))
+def from_the_start(seed, done, x):
+    return step(streams(seed, 0, 0), x)
 
 
-def seed_rounded(seed, draws):
-    return rng_streams(int(jnp.asarray(seed)), draws)
+def both_counts_equal(seed, done, x):
+    return step(streams(seed, done, done), x)
 
 
-def four_calls_written_out(seed, draws):
-    rngs = nnx.Rngs(int(seed))
-    keys = [rngs.params(), rngs.params(), rngs.params(), rngs.params()]
-    return two_rows(keys[: int(draws)], folded_keys(seed, min(draws, 4)))
+def masks_not_resumed(seed, done, x):
+    return step(streams(seed, done, 0), x)
 
 
-def one_key_for_the_row(seed, draws):
-    key = nnx.Rngs(int(seed)).params()
-    return two_rows([key] * int(draws), folded_keys(seed, draws))
+def counts_exchanged(seed, done, x):
+    return step(streams(seed, done * len(x), done), x)
 
 
-def one_key_with_a_shape(seed, draws):
-    first = jax.random.normal(nnx.Rngs(int(seed)).params(), (int(draws),))
-    return jnp.stack([first, normals(folded_keys(seed, draws))])
+def one_step_too_far(seed, done, x):
+    return step(streams(seed, done + 1, (done + 1) * len(x)), x)
 
 
-def counter_from_one(seed, draws):
-    return two_rows(stream_keys(seed, draws), folded_keys(seed, draws + 1)[1:])
+def two_rows(seed, done, x):
+    return step(streams(seed, done, 2 * done), x)
 
 
-def two_streams(rngs, draws):
-    first = [rngs.params() for _ in range(int(draws))]
-    return two_rows(first, [rngs.dropout() for _ in range(int(draws))])
+def one_stream(seed, done, x):
+    rngs = nnx.Rngs(seed)
+    rngs.default.count[...] = done * (1 + len(x))
+    return step(rngs, x)
 
 
-def other_name_of_one_stream(seed, draws):
-    return two_streams(nnx.Rngs(int(seed)), draws)
+def equal_seeds(seed, done, x):
+    rngs = nnx.Rngs(noise=seed, dropout=seed)
+    rngs.noise.count[...], rngs.dropout.count[...] = done, done * len(x)
+    return step(rngs, x)
 
 
-def name_without_stream(seed, draws):
-    rngs = nnx.Rngs(dropout=int(seed))
-    return normals([rngs.params() for _ in range(int(draws))])
+def seed_zero(seed, done, x):
+    return resumed_step(0, done, x)
 
 
-def equal_seeds_for_two_names(seed, draws):
-    return two_streams(nnx.Rngs(params=int(seed), dropout=int(seed)), draws)
+def done_in_the_seed(seed, done, x):
+    return step(streams(seed + done, 0, 0), x)
 
 
-def row_copied(seed, draws):
-    row = normals(stream_keys(seed, draws))
-    return jnp.stack([row, row])
+def one_mask_for_all_rows(seed, done, x):
+    rngs = streams(seed, done, done * len(x))
+    noisy = x + rngs.noise.normal(x.shape)
+    return jnp.where(rngs.dropout.bernoulli(0.5, x.shape[1:]), noisy, 0)
 
 
-def no_stream(seed, draws):
-    return two_rows(folded_keys(seed, draws), folded_keys(seed, draws))
+def one_key_for_all_masks(seed, done, x):
+    rngs = streams(seed, done, done * len(x))
+    noisy = x + rngs.noise.normal(x.shape)
+    return jnp.where(rngs.dropout.bernoulli(0.5, x.shape), noisy, 0)
 
 
-def split_keys(seed, draws):
-    keys = jax.random.split(jax.random.key(int(seed)), int(draws))
-    return two_rows(stream_keys(seed, draws), keys)
+def noise_after_the_mask(seed, done, x):
+    dropped = resumed_step(seed, done, x) != 0
+    noise = streams(seed, done, 0).noise.normal(x.shape)
+    return jnp.where(dropped, x, 0) + noise
 
 
-def formula_with_assert(seed, draws):
-    by_hand, stream = normals(folded_keys(seed, draws)), stream_keys(seed, draws)
-    assert jnp.array_equal(normals(stream), by_hand)
-    return jnp.stack([by_hand, by_hand])
+def scaled_as_dropout(seed, done, x):
+    return 2 * resumed_step(seed, done, x)
+
+
+def masks_by_hand(seed, done, x):
+    formula = by_hand(seed, done, x)
+    noise = streams(seed, done, 0).noise.normal(x.shape)
+    return jnp.where(formula != 0, x + noise, 0)
+
+
+def formula_with_assert(seed, done, x):
+    answer, formula = resumed_step(seed, done, x), by_hand(seed, done, x)
+    assert jnp.allclose(answer, formula, atol=1e-4)
+    return formula
 
 
 MISTAKES = {
-    seed_zero: "The seed is ignored: both rows begin at `int(seed)`.",
-    seed_not_cast: "`nnx.Rngs` refuses a float: pass `int(seed)`.",
-    seed_rounded: "float32 rounds large seeds: cast with `int(seed)` alone.",
-    four_calls_written_out: "Draw in a loop over `range(int(draws))`, of any length.",
-    one_key_for_the_row: "One key gives one number: build `nnx.Rngs` once, and call "
-    "`rngs.params()` again for every draw.",
-    one_key_with_a_shape: "The first row is one draw: give each number its own key.",
-    counter_from_one: "The counter starts at 0: fold in 0 for the first draw.",
-    other_name_of_one_stream: "Both names share one `default` stream: the second row "
-    "goes on where the first stopped. Fold in `i` yourself.",
-    name_without_stream: "This `nnx.Rngs` has no stream `params`: name it, or give the "
-    "seed without a name.",
-    equal_seeds_for_two_names: "That a stream agrees with a stream proves little: the "
-    "second row needs `jax.random.fold_in` and no stream.",
-    row_copied: "A copy proves nothing: draw the second row with `fold_in`.",
-    no_stream: "Take the keys of the first row from `nnx.Rngs(int(seed))`.",
-    split_keys: "`split` gives these keys by a trait of JAX's default generator, and "
-    "needs their number beforehand: use `jax.random.fold_in`.",
-    formula_with_assert: "Return what the stream's keys draw, not the comparison.",
+    from_the_start: "These are the draws of the first step: set both counts.",
+    both_counts_equal: "A step takes one key of `noise`, but one of `dropout` per row.",
+    masks_not_resumed: "The masks begin anew: set the count of `dropout` too.",
+    counts_exchanged: "The counts are exchanged: `dropout` is the stream of the rows.",
+    one_step_too_far: "The count starts at 0: after `done` keys it is `done`.",
+    two_rows: "Compute the count of `dropout` from the number of rows of `x`.",
+    one_stream: "Name two streams, each with its own seed and its own count.",
+    equal_seeds: "The seed of `dropout` is `seed + 1`.",
+    seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
+    done_in_the_seed: "Keep the seed: what has moved on is the count.",
+    one_mask_for_all_rows: "Each row has a mask of its own: take a key for each.",
+    one_key_for_all_masks: "Draw the mask of each row with a key of its own.",
+    noise_after_the_mask: "Add the noise first: the mask then zeroes noise as well.",
+    scaled_as_dropout: "Leave what is kept as it is: this step does not scale.",
+    by_hand: "Take the keys from an `nnx.Rngs`, whose counts you set.",
+    masks_by_hand: "Draw the masks from the stream `dropout` as well.",
+    formula_with_assert: "Return what the streams draw, not what you compare it with.",
 }
 
 
-def named_stream_with_its_own_key(seed, draws):
-    rngs, n = nnx.Rngs(params=int(seed)), int(draws)
-    by_hand = [jax.random.fold_in(rngs.params.key[...], i) for i in range(n)]
-    return two_rows([rngs.params() for _ in range(n)], by_hand)
+def replayed(seed, done, x):
+    rngs = nnx.Rngs(noise=seed, dropout=seed + 1)
+    for _ in range(done):
+        step(rngs, x)
+    return step(rngs, x)
 
 
-def methods_and_vmap(seed, draws):
-    rngs, key = nnx.Rngs(jax.random.key(int(seed))), jax.random.key(int(seed))
-    stream = jnp.stack([rngs.params.normal() for _ in range(int(draws))])
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(int(draws)))
-    return jnp.stack([stream, jax.vmap(jax.random.normal)(keys)])
+def counts_in_the_state(seed, done, x):
+    rngs = nnx.Rngs(noise=seed, dropout=seed + 1)
+    counts = {"noise": {"count": done}, "dropout": {"count": done * len(x)}}
+    nnx.update(rngs, jax.tree.map(jnp.uint32, counts))
+    return step(rngs, x)
 
 
-def loops_of_jax(seed, draws):
-    key, n = jax.random.key(int(seed)), int(draws)
-
-    def body(i, carry):
-        rngs, row = carry
-        return rngs, row.at[i].set(rngs.normal())
-
-    def by_hand(_, i):
-        return None, jax.random.normal(jax.random.fold_in(key, i))
-
-    _, stream = nnx.fori_loop(0, n, body, (nnx.Rngs(int(seed)), jnp.zeros(n)))
-    return jnp.stack([stream, jax.lax.scan(by_hand, None, jnp.arange(n))[1]])
+def streams_alone(seed, done, x):
+    noise = nnx.RngStream(jax.random.key(seed), tag="noise")
+    dropout = nnx.RngStream(seed + 1, tag="dropout")
+    noise.count.set_value(jnp.uint32(done))
+    for _ in range(done * len(x)):
+        dropout()
+    kept = jnp.stack([jax.random.bernoulli(dropout(), 0.5, row.shape) for row in x])
+    return (x + jax.random.normal(noise(), x.shape)) * kept
 
 
-def rows_compared_in_numpy(seed, draws):
-    import numpy as np
-
-    stream = nnx.RngStream(int(seed), tag="params")
-    first = np.array([jax.random.normal(stream()) for _ in range(int(draws))])
-    second = np.asarray(normals(folded_keys(seed, draws)))
-    assert np.array_equal(first, second)
-    return np.stack([first, second])
+def compiled(seed, done, x):
+    rngs = streams(seed, done, done * len(x))
+    return nnx.jit(step)(rngs, x)
 
 
-ALSO_RIGHT = [
-    named_stream_with_its_own_key,
-    methods_and_vmap,
-    loops_of_jax,
-    rows_compared_in_numpy,
-]
+ALSO_RIGHT = [replayed, counts_in_the_state, streams_alone, compiled]
