@@ -3,8 +3,8 @@
 from flax import nnx
 
 MARKS = ["o", "s", "^", "D", "X"]
-COLOURS = ["nnx", "nnx", "nnx", "linen", "ink"]
-FILLED = [True, True, False, True, True]
+COLOURS = ["nnx", "nnx", "nnx", "ink", "ink"]
+FILLED = [True, True, False, False, True]
 
 
 def draw(page, figure):
