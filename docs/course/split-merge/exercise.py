@@ -260,7 +260,7 @@ MISTAKES = {
         "A state from outside becomes a constant: make it an argument of the function."
     ),
     attempt(compiled_at_each_point): (
-        "Define the compiled function once: a new one is traced again."
+        "Compile once: a new function, or a static argument, is traced again."
     ),
     two_features: "Read the number of features from `x`.",
     formula_with_assert: "Return losses of networks that are called, by `nnx.merge`.",
