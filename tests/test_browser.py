@@ -128,7 +128,7 @@ ASKED = {
     "start/": [
         "migrate from linen",
         "port linen model",
-        "linen weights",
+        "linen cheat sheet",
         "linen checkpoint",
     ],
     "course/eager-params/": ["number of parameters", "model summary"],
@@ -160,7 +160,7 @@ ASKED = {
     ],
     "course/freeze/": ["freeze layers", "fine-tune head"],
     "course/train-loops/": ["train loop", "loss does not move", "metrics"],
-    "cost/": ["nnx slow", "jit overhead", "faster training"],
+    "cost/": ["nnx slow", "jit overhead", "performance"],
     "reference/compatibility/": ["supported versions"],
 }
 PHONE = {"width": 390, "height": 844}
