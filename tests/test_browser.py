@@ -128,7 +128,7 @@ ASKED = {
     "start/": [
         "migrate from linen",
         "port linen model",
-        "move from linen",
+        "linen cheat sheet",
         "linen checkpoint",
     ],
     "course/eager-params/": ["number of parameters", "model summary"],
@@ -138,7 +138,7 @@ ASKED = {
     "course/running-average/": ["mutable state", "moving average"],
     "course/variable-types/": ["custom variable type"],
     "course/state-alias/": ["copy model", "save best weights", "undo step"],
-    "course/batch-norm/": ["batch statistics not updated", "running statistics"],
+    "course/batch-norm/": ["batch statistics do not change", "running statistics"],
     "course/rng-streams/": ["random seed", "correlated weights"],
     "course/dropout-modes/": ["turn off dropout", "dropout in evaluation"],
     "course/reseed/": ["same dropout mask"],
@@ -160,7 +160,7 @@ ASKED = {
     ],
     "course/freeze/": ["freeze layers", "fine-tune head"],
     "course/train-loops/": ["train loop", "loss does not move", "metrics"],
-    "cost/": ["nnx slow", "jit overhead", "donate"],
+    "cost/": ["nnx slow", "jit overhead", "performance"],
     "reference/compatibility/": ["supported versions"],
 }
 PHONE = {"width": 390, "height": 844}

@@ -106,7 +106,7 @@
   addEventListener("storage", show) // another tab of this site
   document$.subscribe(() => {
     const map = document.querySelector("h2[id^=phase-1]")
-    const start = map ?? document.querySelector(".hero-claim .md-button")
+    const start = map ?? document.querySelector(".hero-claim .md-button:not(.md-button--primary)")
     start?.before(made("a", "go-on md-button md-button--primary"))
     map?.parentElement.append(exchange())
     if (nameOf(location)) document.getElementById("hints")?.before(tick(nameOf(location)))

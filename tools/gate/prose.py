@@ -18,9 +18,10 @@ NUMBER = re.compile(
     r"(?<![\w.#])\d[\d,_]*(?:\.\d+)?(?:e-?\d+)?|\b(?:" + "|".join(WORDS) + r")\b",
     re.I,
 )
-# Not about the run: snippets, where links lead, releases of packages, pieces of code.
+# Not about the run: snippets, where links lead, releases of packages, pieces of code,
+# what a page weighs in the search.
 ASIDE = re.compile(
-    r"--8<--.*|\]\([^)]*\)|https?://\S+|(flax|jax|python) \d+(\.\d+)+"
+    r"--8<--.*|\nweight: .*|\]\([^)]*\)|https?://\S+|(flax|jax|python) \d+(\.\d+)+"
     r"|`[^`]*[a-z_][^`]*`",
     re.I,
 )
