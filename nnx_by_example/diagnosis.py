@@ -5,10 +5,12 @@ in the cache, so that the mistakes of a lesson are run once for each of its stat
 """
 
 import math
+import re
 
 from nnx_by_example.verdict import IDEA, Verdict
 
 MAX_VALUES = 1_000  # an answer with more is none that an exercise asks for
+CLASS = r"<class '[^']*\.[^']*'>"  # of a module: learners name theirs as they like
 
 
 def describe(answer) -> dict:
@@ -16,6 +18,7 @@ def describe(answer) -> dict:
     try:
         if isinstance(answer, BaseException):
             text = (str(answer).splitlines() or [""])[0]
+            text = re.sub(CLASS, "<class>", text)
             return {"kind": type(answer).__name__, "text": text}
         if isinstance(answer, list | tuple):
             items = [describe(item) for item in answer[:MAX_VALUES]]

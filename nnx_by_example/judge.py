@@ -231,6 +231,9 @@ def judge(
     except LearnersError as raised:
         verdict.stage = RUNS
         explain(verdict, raised)
+        name = getattr(raised.error, "name", None)
+        if isinstance(raised.error, NameError) and name in names_of_page(exercise):
+            verdict.advice = f"Define `{name}` in your code, as the lesson's page does."
         if isinstance(raised.error, MemoryError | OSError):
             return verdict  # once is enough
     except Exception as error:  # the answer is an object that no check can read
@@ -254,6 +257,18 @@ def judge(
                 return verdict
     verdict.answers = hidden or answers(exercise.HIDDEN, candidate, report)
     return verdict
+
+
+def names_of_page(exercise: types.ModuleType) -> set[str]:
+    """Return the names that a lesson's page takes from its exercise and defines."""
+    _, _, text = inspect.getsource(exercise).partition("[start:model]")
+    found = set()
+    for node in ast.parse(textwrap.dedent(text.partition("# --8<-- [end:")[0])).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found.update(one.id for one in node.targets if isinstance(one, ast.Name))
+    return found
 
 
 def idea_missing(

@@ -21,7 +21,7 @@ from unittest.mock import patch
 import jsonschema
 import pytest
 
-from nnx_by_example import checking, cli, course, isolation, progress
+from nnx_by_example import checking, cli, course, diagnosis, isolation, progress
 from nnx_by_example.attempt import current
 from nnx_by_example.verdict import ANSWERS, LOADS, RUNS, THERE
 from tools.gate.learner import LESSON, SOLUTION, alive, wait_for, working_in
@@ -72,6 +72,7 @@ FILES = {
     "a generator": (BEGIN + "yield 1\n", ANSWERS, "not generator", 1),
     "a coroutine": ("async " + BEGIN + "return 1\n", ANSWERS, "not coroutine", 2),
     "raises": (BEGIN + "return x / nothing\n", RUNS, "NameError: name 'nothing'", 2),
+    "a name of the page": (BEGIN + "return MyLinear(4, 2)\n", RUNS, "NameError", 2),
     "raises in a helper": (
         "def scale(n):\n    return 1 // n\n\n\n" + BEGIN + "return scale(0)\n",
         RUNS,
@@ -340,6 +341,23 @@ def test_a_bad_file_gets_its_own_message_and_its_line(verdicts, name, kind):
     if line:
         assert verdict.line[0] == line, verdict.text()
         assert verdict.code == text.splitlines()[line - 1].strip()
+
+
+def test_a_name_of_the_page_is_said_to_stand_there(verdicts):
+    advice = {
+        name: verdicts[name][1].advice for name in ("raises", "a name of the page")
+    }
+    assert advice["a name of the page"].startswith("Define `MyLinear` in your code")
+    assert "Define" not in advice["raises"]
+
+
+def test_an_error_is_known_whatever_the_learner_calls_the_class():
+    own, known, other = (
+        diagnosis.describe(ValueError(f"data on <class 'attempt.{name}'> of {text}"))
+        for name, text in [("Mine", "a list"), ("Held", "a list"), ("Held", "a dict")]
+    )
+    assert diagnosis.same(own, known)
+    assert not diagnosis.same(known, other)
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -119,7 +119,8 @@ def is_kernel(path, value):
     return path[-1] == "kernel"
 
 
-KERNEL, UNTAGGED = nnx.PathContains("kernel"), nnx.Not("no_decay")
+KERNEL, HEAD = nnx.PathContains("kernel"), nnx.PathContains("head")
+UNTAGGED = nnx.Not("no_decay")
 DECAYING = nnx.All(nnx.Param, is_kernel, UNTAGGED)
 
 
@@ -166,6 +167,9 @@ MISTAKES = {
     attempt("all_params", nnx.Param): "Biases and scales do not decay: select kernels.",
     attempt("tag_ignored", nnx.All(nnx.Param, is_kernel)): (
         "The head's kernel has the tag: add `nnx.Not` of it."
+    ),
+    attempt("by_the_head", nnx.All(nnx.Param, is_kernel, nnx.Not(HEAD))): (
+        "Any kernel may have the tag: leave out the tag, not the head."
     ),
     attempt("joined_with_and", nnx.Param and is_kernel and UNTAGGED): (
         "`and` returns its last operand, so all that is untagged is selected."

@@ -174,8 +174,8 @@ MISTAKES = {
         "The student trains: it uses the statistics of the batch."
     ),
     teacher_closed_over: (
-        "A teacher in train mode writes statistics, and the loss closes over it: use a "
-        "view in eval mode."
+        "The loss closes over statistics, and a model in train mode writes them: use a "
+        "view in eval mode as teacher, and merge a student with `copy=True`."
     ),
     attempt("gradient_of_the_teacher", grad=lambda f: nnx.grad(f, argnums=1)): (
         "Differentiate the loss in the student, not in the teacher."

@@ -257,7 +257,10 @@ MISTAKES = {
         lambda at, n, before, after: (after <= before, 0),
         lambda x, y, inputs, targets: (inputs, targets),
     ): "Let the loss on the last row decide, not that on the batch of the step.",
-    lowest_so_far: "A running minimum undoes nothing: put the model back.",
+    lowest_so_far: (
+        "These are the lowest losses so far, of a model that nothing put back: take a "
+        "snapshot before each step, for an alias such as `nnx.state` follows the model."
+    ),
     back_to_the_start: "Go back by one step: take a snapshot before each.",
     validation_is_trained_on: "The last row is for validation: take no step on it.",
     stops_at_the_first_rise: "Go on after a bad step: the answer has shape (steps,).",
