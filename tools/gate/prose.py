@@ -19,10 +19,10 @@ NUMBER = re.compile(
     re.I,
 )
 # Not about the run: snippets, where links lead, releases of packages, pieces of code,
-# what a page weighs in the search.
+# what a page weighs in the search, how long it takes to read.
 ASIDE = re.compile(
     r"--8<--.*|\nweight: .*|\]\([^)]*\)|https?://\S+|(flax|jax|python) \d+(\.\d+)+"
-    r"|`[^`]*[a-z_][^`]*`",
+    r"|`[^`]*[a-z_][^`]*`|from linen in ten minutes",
     re.I,
 )
 
