@@ -92,9 +92,9 @@
     const next = links.findIndex(link => !done.includes(nameOf(link)))
     for (const go of document.querySelectorAll(".go-on")) {
       go.hidden = !done.length || next < 0
-      if (go.hidden) continue
-      go.href = links[next].href
-      go.textContent = `Go on with lesson ${next + 1}: ${links[next].textContent.trim()}`
+      const link = links[Math.max(next, 0)] // one leads somewhere, hidden or not
+      go.href = link.href
+      go.textContent = `Go on with lesson ${next + 1}: ${link.textContent.trim()}`
     }
     for (const button of document.querySelectorAll(".solved-line [type=button]")) {
       const line = ["nbe progress", ...done].join(" ")
