@@ -175,6 +175,18 @@ def test_a_number_that_no_block_of_its_section_shows_is_seen(tmp_path, text):
     assert "page.md:7: no block of this section shows" in wrong(path)
 
 
+@pytest.mark.parametrize(
+    ("section", "most"), [("Problem", 100), ("Why it matters", 80), ("Check", 900)]
+)
+def test_a_lesson_that_says_too_much_is_seen(tmp_path, section, most):
+    path = tmp_path / "page.md"
+    page = "---\nproves: It ends.\n---\n\n# Page\n\n## {}\n\n{}\n\n## Sources\n\nOne.\n"
+    path.write_text(page.format(section, "word " * (most + 1)), "utf-8")
+    assert f"more than {most}" in wrong(path)
+    path.write_text(page.format(section, "word " * (most - 9)), "utf-8")
+    assert wrong(path) == ""
+
+
 @reads("*")
 def test_a_docstring_shows_no_code_that_nobody_runs():
     for path in ROOT.glob("*/**/*.py"):

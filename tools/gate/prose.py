@@ -26,6 +26,11 @@ ASIDE = re.compile(
     re.I,
 )
 
+# Words of prose in a lesson, and in sections of it.
+MOST = 900
+MOST_IN = {"Why it matters": 80, "The API": 120, "Worked example": 200, "Problem": 100}
+WORD = re.compile(r"\b[a-z][\w'’.-]*", re.I)
+
 
 def numbers(text: str) -> Iterator[tuple[int, str, float]]:
     """Yield line, spelling and value, without a sign, of each number in a text."""
@@ -75,4 +80,28 @@ def unproven(path: Path, blocks: list[Block]) -> list[str]:
         for start, text, shown in sections(path, blocks)
         for line, written, value in numbers(text)
         if value not in shown
+    ]
+
+
+def too_long(path: Path) -> list[str]:
+    """Return what is longer in a lesson than the style allows, with its words of prose.
+
+    Code, tables, sources and where links lead are not counted.
+    """
+    _, head, text = path.read_text("utf-8").partition("\nproves: ")
+    if not head:
+        return []
+    lines = text.partition("\n---\n")[2].split("\n")
+    for start, _, body in scan(path, "\n".join(lines)):
+        lines[start - 1 : start + len(body) + 1] = [""] * (len(body) + 2)
+    kept = (line for line in lines if not re.match(r" *(\||--8<--)", line))
+    text = re.sub(r"\]\([^)]*\)", "]", "\n".join(kept)).partition("\n## Sources\n")[0]
+    parts = dict(part.partition("\n")[::2] for part in text.split("\n## ")[1:])
+    lengths = {"the lesson": (len(WORD.findall(text)), MOST)}
+    for name, most in MOST_IN.items():
+        lengths[f'"{name}"'] = len(WORD.findall(parts.get(name, ""))), most
+    return [
+        f"{shown_path(path)}: {words} words of prose in {name}, more than {most}"
+        for name, (words, most) in lengths.items()
+        if words > most
     ]

@@ -31,7 +31,7 @@ from tools.gate.pages import (
     shown_path,
 )
 from tools.gate.process import Server, in_process
-from tools.gate.prose import unproven
+from tools.gate.prose import too_long, unproven
 from tools.gate.script import IDLE, Execution, run_script, run_shared
 from tools.sources import fingerprint
 
@@ -254,7 +254,7 @@ def differences(path: Path, blocks: list[Block], result: Result) -> list[str]:
     for block in blocks:
         for line, why in claims(block, output_lines(block)):
             found.append(f"{block.place_of(line)}: {why}")
-    return found + unproven(path, blocks)
+    return found + unproven(path, blocks) + too_long(path)
 
 
 def counts(path: Path, blocks: list[Block], result: Result) -> dict:
