@@ -29,7 +29,7 @@ ASIDE = re.compile(
 # Words of prose in a lesson, and in sections of it.
 MOST = 900
 MOST_IN = {"Why it matters": 80, "The API": 120, "Worked example": 200, "Problem": 100}
-WORD = re.compile(r"\b[a-z][\w'’.-]*", re.I)
+WORD = re.compile(r"\b[a-z][\w'.-]*", re.I)
 
 
 def numbers(text: str) -> Iterator[tuple[int, str, float]]:
