@@ -21,7 +21,7 @@ PART = re.compile(
     r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$|^##+ ([^\n]+)$", flags=re.M | re.S
 )
 # The name of an error, when the page prints it, stands before the message or alone.
-NAMED = re.compile(r"(?:.* )?([A-Z]\w+Error)(?:(?:: | - )(.+))?")
+NAMED = re.compile(r"(?:.* )?([A-Z]\w+(?:Error|NotFound))(?:(?:: | - )(.+))?")
 # What a loop prints about attempts that do not fail, and data that a message lists.
 OTHER = re.compile(r".*\b(True|False)|\(.*|[a-z ]+: [\d.]+|.*no error")
 
