@@ -71,7 +71,7 @@ HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     # domains that no batch is of
     (jnp.arange(2.0, 10.0).reshape(2, 2, 2), jnp.array([1, 0]), 3),
 ]
-STEPS, COUNT = 12, 3
+STEPS, COUNT = 10, 3
 SIZES = itertools.count(3)  # of features: each asks for an executable of its own
 
 
@@ -147,8 +147,13 @@ def eager_step(norms, x, domain):
     norms[int(domain)](x)
 
 
-def compiled_each(norms, x, domain):
-    nnx.jit(lambda *given: step(*given))(norms, x, domain)
+def traced_each(norms, x, domain):
+    def choose(norms, x, domain):
+        branches = [partial(normalize, domain=i) for i in range(len(norms))]
+        return nnx.switch(domain, branches, norms, x)
+
+    nnx.eval_shape(choose, nnx.clone(norms), x, domain)  # as a new `nnx.jit`, but cheap
+    norms[int(domain)](x)
 
 
 @nnx.jit(static_argnums=2)
@@ -221,7 +226,7 @@ MISTAKES = {
     attempt("domain_static", base=stepwise, step=step_of_int): (
         "A static domain compiles a program for each: pass it as an array."
     ),
-    attempt("compiled_each", base=stepwise, step=compiled_each): (
+    attempt("traced_each", base=stepwise, step=traced_each): (
         "Call `nnx.jit` once, before the loop."
     ),
     by_hand: "Let an `nnx.BatchNorm` keep the means of each domain.",
@@ -229,46 +234,46 @@ MISTAKES = {
 }
 
 
+@jax.jit
+def returning_step(norms, x, domain):
+    def branch(i):
+        def normalized(norms, x):
+            norms[i](x)
+            return norms
+
+        return normalized
+
+    return jax.lax.switch(domain, [branch(i) for i in range(len(norms))], norms, x)
+
+
 def modules_returned(batches, domains, count):
-    @jax.jit
-    def step(norms, x, domain):
-        def branch(i):
-            def normalize(norms, x):
-                norms[i](x)
-                return norms
-
-            return normalize
-
-        return jax.lax.switch(domain, [branch(i) for i in range(count)], norms, x)
-
     norms = build(batches, count)
     for x, domain in zip(batches, domains, strict=True):
-        norms = step(norms, x, domain)
+        norms = returning_step(norms, x, domain)
     return means_of(norms)
 
 
-def by_conds(batches, domains, count):
-    @nnx.jit
-    def step(norms, x, domain):
-        for i, norm in enumerate(norms):
-            nnx.cond(domain == i, lambda n, x: n(x), lambda n, x: x, norm, x)
+@nnx.jit
+def step_of_conds(norms, x, domain):
+    for i, norm in enumerate(norms):
+        nnx.cond(domain == i, lambda n, x: n(x), lambda n, x: x, norm, x)
 
-    return stepwise(batches, domains, count, step=step)
+
+@nnx.jit
+def run(norms, batches, domains):
+    def body(i, norms):
+        branches = [partial(normalize, domain=n) for n in range(len(norms))]
+        nnx.switch(domains[i], branches, norms, batches[i])
+        return norms
+
+    nnx.fori_loop(0, len(batches), body, norms)
 
 
 def in_a_loop(batches, domains, count):
-    @nnx.jit
-    def run(norms, batches, domains):
-        def body(i, norms):
-            branches = [partial(normalize, domain=n) for n in range(count)]
-            nnx.switch(domains[i], branches, norms, batches[i])
-            return norms
-
-        nnx.fori_loop(0, len(batches), body, norms)
-
     norms = build(batches, count)
     run(norms, batches, domains)
     return means_of(norms)
 
 
+by_conds = attempt("by_conds", base=stepwise, step=step_of_conds)
 ALSO_RIGHT = [modules_returned, by_conds, in_a_loop]
