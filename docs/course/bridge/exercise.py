@@ -62,8 +62,8 @@ def check(candidate, *more):
         right = block.apply(now, x, train=False)
         same = getattr(answer, "shape", None) == right.shape
         if not same or not jnp.allclose(answer, right, atol=1e-4):
-            call = f"{candidate.__name__}(variables, batches, jnp.array({x.tolist()}))"
-            return f"{call}\n  expected: {jnp.array_str(right, precision=2)}\n  got:      {answer}"
+            said = f"expected: {jnp.array_str(right, 99, 2)}\n  got:      {answer}"
+            return f"{candidate.__name__}(variables, batches, x)\n  {said}"
     return "passed"
     # --8<-- [end:check]
 
