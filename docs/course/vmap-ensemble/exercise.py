@@ -21,6 +21,22 @@ class Regressor(nnx.Module):
         # --8<-- [end:model]
 
 
+sgd = optax.sgd(0.1)
+
+
+@nnx.vmap(in_axes=(0, None, None, 0))
+def loss_of(member, x, y, weights):
+    return (weights * (member(x) - y) ** 2).sum()
+
+
+@nnx.jit
+def train_step(ensemble, optimizer, x, y, weights):
+    def loss(ensemble):
+        return loss_of(ensemble, x, y, weights).sum()
+
+    optimizer.update(ensemble, nnx.grad(loss)(ensemble))
+
+
 # --8<-- [start:stub]
 def leave_one_out(seed, x, y, steps):
     """Return the prediction for each row by a model that has not seen it.
@@ -37,27 +53,12 @@ def leave_one_out(seed, x, y, steps):
     """
     # --8<-- [end:stub]
     rows, features = x.shape
-    weights = (1 - jnp.eye(rows)) / (rows - 1)  # weights[member, row]
-
-    @nnx.vmap
-    def make(rngs):
-        return Regressor(features, rngs=rngs)
-
-    @nnx.vmap(in_axes=(0, None, None, 0))
-    def loss_of(member, x, y, weights):
-        return (weights * (member(x) - y) ** 2).sum()
-
-    @nnx.jit
-    def train_step(ensemble, optimizer):
-        def loss(ensemble):
-            return loss_of(ensemble, x, y, weights).sum()
-
-        optimizer.update(ensemble, nnx.grad(loss)(ensemble))
-
+    make = nnx.vmap(lambda rngs: Regressor(features, rngs=rngs))
     ensemble = make(nnx.Rngs(seed).split(rows))
-    optimizer = nnx.Optimizer(ensemble, optax.sgd(0.1), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(ensemble, sgd, wrt=nnx.Param)
+    weights = (1 - jnp.eye(rows)) / (rows - 1)  # weights[member, row]
     for _ in range(steps):
-        train_step(ensemble, optimizer)
+        train_step(ensemble, optimizer, x, y, weights)
     return nnx.vmap(lambda member, row: member(row))(ensemble, x)
     # --8<-- [end:solution]
 

@@ -23,7 +23,7 @@ def draw(page, figure):
     spread = curves.std(axis=0)
     inside = np.abs(np.array(grid[:, 0])) <= 1
     return (
-        f"Predictions of {len(curves)} members for x from -3 to 3; the data lie from -1 "
+        f"What {len(curves)} members predict for x from -3 to 3; data lie from -1 "
         f"to 1. There the members differ by {spread[inside].mean():.2f} on average, at "
         f"x = -3 by {spread[0]:.1f} and at x = 3 by {spread[-1]:.1f}."
     )
