@@ -67,16 +67,13 @@ def leave_one_out(seed, x, y, steps):
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
     rows, targets = jnp.array([[0.0], [0.5], [1.0]]), jnp.array([0.0, 1.0, 0.5])
-    grad = jax.grad(lambda m, x, y: ((m(x) - y) ** 2).mean())
+    slope = jax.grad(lambda m, x, y, i: jnp.delete((m(x) - y) ** 2, i).mean() / 10)
     for seed, x, y, steps in [(0, rows, targets, 2), (3, rows + 1, -targets, 1), *more]:
         answer, right = candidate(seed, x, y, steps), jnp.zeros(0)
         for i, key in enumerate(jax.random.split(nnx.Rngs(seed)(), len(x))):
             model = Regressor(x.shape[1], rngs=nnx.Rngs(key))
-            others = jnp.delete(x, i, axis=0), jnp.delete(y, i)
             for _ in range(steps):
-                model = jax.tree.map(
-                    lambda p, g: p - g / 10, model, grad(model, *others)
-                )
+                model = jax.tree.map(jnp.subtract, model, slope(model, x, y, i))
             right = jnp.append(right, model(x[i]))
         if getattr(answer, "shape", None) != right.shape:
             expected = f"an array of shape {right.shape}, not {type(answer).__name__}"
