@@ -22,8 +22,8 @@ def read_every_layer(seed, depth, x):
       x: input of the first layer, shape (batch, features), float32.
 
     Returns:
-      a dict: "readings" of shape (depth, batch, features), and "mean", the running mean
-      of the shared norm after the last layer, of shape (features,).
+      the norm's outputs, shape (depth, batch, features), and its running mean after the
+      last layer, shape (features,).
     """
     # --8<-- [end:stub]
 
@@ -40,14 +40,14 @@ def read_every_layer(seed, depth, x):
     layers = build(nnx.Rngs(seed).split(depth))
     norm = nnx.BatchNorm(x.shape[-1], rngs=nnx.Rngs(0))
     (_, norm), readings = read((x, norm), layers)
-    return {"readings": readings, "mean": norm.mean[...]}
+    return readings, norm.mean[...]
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    one = jnp.array([[1.0, 0.0, -2.0], [0.5, 2.0, 1.0], [-1.0, 0.25, 0.0]])
+    one = jnp.array([[1.0, 0.0], [0.5, 2.0], [-1.0, 0.25]])
     for seed, depth, x in [(0, 3, one), (7, 1, one), *more]:
         answer, keys = candidate(seed, depth, x), nnx.Rngs(seed).split(depth)
         norm, y, rows = nnx.BatchNorm(x.shape[1], rngs=nnx.Rngs(0)), x, []
@@ -55,23 +55,23 @@ def check(candidate, *more):
             own = jax.tree.map(lambda keys, i=i: keys[i], keys)
             y = jnp.tanh(nnx.Linear(x.shape[1], x.shape[1], rngs=own)(y))
             rows.append(norm(y))
-        right = {"readings": jnp.stack(rows), "mean": norm.mean[...]}
-        shapes = [jax.tree.map(jnp.shape, part) for part in (answer, right)]
-        if shapes[0] != shapes[1]:
-            expected, got = f"shapes {shapes[1]}", f"shapes {shapes[0]}"
-        elif not all(jnp.allclose(answer[k], right[k], atol=1e-4) for k in right):
-            expected, got = right, answer
-        else:
+        right = jnp.stack(rows), norm.mean[...]
+        got, wanted = (jax.tree.map(jnp.shape, both) for both in (answer, right))
+        close = map(
+            lambda one, other: jnp.allclose(one, other, atol=1e-4), right, answer
+        )
+        if got == wanted and all(close):
             continue
+        expected = right if got == wanted else f"shapes {wanted}, not {got}"
         call = f"{candidate.__name__}({seed}, {depth}, jnp.array({x.tolist()}))"
-        return f"{call}\n  expected: {expected}\n  got:      {got}"
+        return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-HIDDEN = [(5, 3, jnp.array([[1.0, -1.0], [0.0, 2.0], [3.0, 0.5]]))]  # two features
+HIDDEN = [(5, 3, jnp.array([[1.0, -1.0, 0.0], [0.0, 2.0, 3.0]]))]  # three features
 
 
 def idea(seen):
@@ -89,9 +89,10 @@ def idea(seen):
     for _ in range(depth):
         x = jnp.tanh(x + 1.0)
         right.append(norm(x))
-    for name, wanted in (("readings", jnp.stack(right)), ("mean", norm.mean[...])):
-        if not seen.close(run.answer[name], wanted, atol=1e-3):
-            return f'"{name}" does not follow what the layers return'
+    right = jnp.stack(right), norm.mean[...]
+    for name, one, wanted in zip(("readings", "mean"), run.answer, right, strict=True):
+        if not seen.close(one, wanted, atol=1e-3):
+            return f"the {name} should follow what the layers return"
     return None
 
 
@@ -126,7 +127,7 @@ def read(
     layers = layers or built(seed, depth, x.shape[-1], axis)
     carry = x, norm or new_norm(x)
     (_, norm), readings = nnx.scan(body, reverse=reverse)(carry, layers)
-    return {"readings": readings, "mean": norm.mean[...]}
+    return readings, norm.mean[...]
 
 
 def at_axis(x, layers, norm, axis, **graph):
@@ -136,7 +137,7 @@ def at_axis(x, layers, norm, axis, **graph):
 
     axes = {"in_axes": (nnx.Carry, 0, axis), "out_axes": (nnx.Carry, 0)}
     _, readings = nnx.scan(body, **axes, **graph)(x, layers, norm)
-    return {"readings": readings, "mean": norm.mean[...]}
+    return readings, norm.mean[...]
 
 
 def with_body(body):
@@ -185,7 +186,7 @@ def python_loop(seed, depth, x):
     for i in range(depth):
         x = jnp.tanh(jax.tree.map(lambda a, i=i: a[i], layers)(x))
         readings.append(norm(x))
-    return {"readings": jnp.stack(readings), "mean": norm.mean[...]}
+    return jnp.stack(readings), norm.mean[...]
 
 
 def norm_at_none(seed, depth, x):
@@ -213,20 +214,20 @@ def norm_in_eval_mode(seed, depth, x):
 def outputs_in_one_call(seed, depth, x):
     norm = new_norm(x)
     readings = norm(outputs_of_layers(x, built(seed, depth, x.shape[-1])))
-    return {"readings": readings, "mean": norm.mean[...]}
+    return readings, norm.mean[...]
 
 
 def seed_zero(seed, depth, x):
     return read(seed - seed, depth, x)
 
 
-def three_features(seed, depth, x):
-    return read(seed, depth, x, layers=built(seed, depth, 3))
+def two_features(seed, depth, x):
+    return read(seed, depth, x, layers=built(seed, depth, 2))
 
 
 def one_layer_squeezed(seed, depth, x):
-    found = read(seed, depth, x)
-    return {**found, "readings": jnp.squeeze(found["readings"])}
+    readings, mean = read(seed, depth, x)
+    return jnp.squeeze(readings), mean
 
 
 MISTAKES = {
@@ -247,7 +248,7 @@ MISTAKES = {
     outputs_in_one_call: "The norm reads each layer by itself, not all in one batch.",
     seed_zero: "The seed is ignored: pass it to `nnx.Rngs`.",
     one_layer_squeezed: "One layer needs its axis, too: return three axes.",
-    three_features: "The width of the layers is that of `x`, not always three.",
+    two_features: "The width of the layers is that of `x`, not always two.",
 }
 
 
@@ -260,7 +261,7 @@ def as_state_axes(seed, depth, x):
 def by_lax_scan(seed, depth, x):
     carry = x, new_norm(x)
     (_, norm), readings = jax.lax.scan(carried, carry, built(seed, depth, x.shape[-1]))
-    return {"readings": readings, "mean": norm.mean[...]}
+    return readings, norm.mean[...]
 
 
 def from_a_list(seed, depth, x):
@@ -276,7 +277,7 @@ def read_afterwards(seed, depth, x):
     norm = new_norm(x)
     outputs = outputs_of_layers(x, built(seed, depth, x.shape[-1]))
     readings = jnp.stack([norm(output) for output in outputs])
-    return {"readings": readings, "mean": norm.mean[...]}
+    return readings, norm.mean[...]
 
 
 ALSO_RIGHT = [as_state_axes, by_lax_scan, from_a_list, read_afterwards]
