@@ -57,10 +57,9 @@ def check(candidate, *more):
             rows.append(norm(y))
         right = jnp.stack(rows), norm.mean[...]
         got, wanted = (jax.tree.map(jnp.shape, both) for both in (answer, right))
-        close = map(
-            lambda one, other: jnp.allclose(one, other, atol=1e-4), right, answer
-        )
-        if got == wanted and all(close):
+        if got == wanted and all(
+            jnp.allclose(*pair, atol=1e-4) for pair in zip(right, answer, strict=True)
+        ):
             continue
         expected = right if got == wanted else f"shapes {wanted}, not {got}"
         call = f"{candidate.__name__}({seed}, {depth}, jnp.array({x.tolist()}))"
