@@ -37,7 +37,8 @@ def printed(code: str) -> Iterator[tuple[str, str]]:
     lines = code.splitlines()
     for statement in ast.parse(code).body:
         nodes = [n for n in ast.walk(statement) if isinstance(n, ast.ExceptHandler)]
-        caught = " or ".join(ast.unparse(node.type) for node in nodes)
+        types = [getattr(node.type, "attr", ast.unparse(node.type)) for node in nodes]
+        caught = " or ".join(types)
         output = []
         for line in lines[statement.end_lineno :]:
             if not line.startswith("#>"):
