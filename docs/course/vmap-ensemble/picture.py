@@ -11,7 +11,7 @@ def draw(page, figure):
       page: the names of the page, after all its blocks have run.
       figure: an empty matplotlib figure, 6 by 3.2 inches.
     """
-    grid = jnp.linspace(-3, 3, 121)[:, None]
+    grid = jnp.linspace(-3, 3, 301)[:, None]
     curves = np.array(page.predict(page.ensemble, grid))
     axes = figure.subplots()
     for curve in curves:
