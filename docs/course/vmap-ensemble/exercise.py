@@ -90,8 +90,8 @@ def check(candidate, *more):
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (5, jnp.array([[0.5, 1.0], [1.0, -1.0], [-0.5, 2.0]]), jnp.array([1.0, 0, 2]), 2),
-    (1, jnp.array([[-1.0], [0.0], [0.5], [1.0], [2.0]]), jnp.arange(5.0) / 4, 2),
+    (5, jnp.array([[0.5, 1.0], [1.0, -1.0], [-0.5, 2.0]]), jnp.array([1.0, 0, 2]), 1),
+    (1, jnp.array([[-1.0], [0.0], [0.5], [2.0]]), jnp.arange(4.0) / 4, 1),
 ]
 
 ROWS, STEPS = 7, 2
