@@ -92,8 +92,8 @@ def sweep(seed, x, y, shared, rates):
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    x = jnp.sin(jnp.arange(30.0)).reshape(5, 3, 2) * 2
-    page = (0, x, x[..., :1], 2, (0.1, 0.01)), (7, x, x[..., 1:], 2, (0.01, 0.1))
+    x = jnp.sin(jnp.arange(40.0)).reshape(5, 4, 2) * 2
+    page = (0, x, x[..., :1], 2, (0.05, 0.01)), (7, x, x[..., 1:], 2, (0.01, 0.05))
     for seed, x, y, shared, rates in [*page, *more]:
         answer, right = candidate(seed, x, y, shared, rates), []
         for rate in rates:  # without files: each branch trains the trunk for itself
@@ -114,11 +114,11 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-X = jnp.cos(jnp.arange(30.0)).reshape(5, 3, 2)
+X = jnp.cos(jnp.arange(40.0)).reshape(5, 4, 2)
 Y = X.sum(axis=-1, keepdims=True) ** 2
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (3, X, Y, 2, (0.1,)),  # one branch
-    (5, X, Y, 1, (0.1, 0.01)),  # another length of the trunk
+    (3, X, Y, 2, (0.05,)),  # one branch
+    (5, X, Y, 1, (0.05, 0.01)),  # another length of the trunk
 ]
 
 
@@ -164,6 +164,7 @@ def in_eval_mode(run, x, y):
     return evaluate(run[0], x, y)
 
 
+@nnx.jit
 def in_train_mode(run, x, y):
     return ((run[0](x, rngs=nnx.Rngs(0)) - y) ** 2).mean()
 
@@ -196,6 +197,8 @@ def attempt(
                 if branch is None or again:
                     branch = create(seed, x, rate_of(rate, rates))
                     back(branch, saver.restore(Path(folder) / "fork", part(branch)))
+                    committed = jax.device_put(nnx.state(branch), jax.devices()[0])
+                    nnx.update(branch, committed)  # as restored: compiled once for all
                 if at < live:
                     branch = trunk
                 losses = [judged(branch, x[-1], y[-1])]
