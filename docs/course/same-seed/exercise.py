@@ -110,7 +110,7 @@ def check(candidate, *more):
 import flax.core.scope
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    (3, 3, jnp.array([[1.0, 0.5, 2]])),  # three blocks
+    (3, 3, jnp.array([[1.0, 0.5, 2], [2, -1, 1]])),  # three blocks
     (5, 2, jnp.array([[1.0, -1, 2, 0.5, 3]])),  # five features
 ]
 
