@@ -23,7 +23,7 @@ PART = re.compile(
 # The name of an error, when the page prints it, stands before the message or alone.
 NAMED = re.compile(r"(?:.* )?([A-Z]\w+(?:Error|NotFound))(?:(?:: | - )(.+))?")
 # What a loop prints about attempts that do not fail, and data that a message lists.
-OTHER = re.compile(r".*\b(True|False)|\(.*|[a-z ]+: [\d.]+|.*no error")
+OTHER = re.compile(r".*\b(True|False)|\(.*|[a-z_ ]+: [\d.(][\d., )]*|.*no error")
 
 
 def printed(code: str) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ snippets, so that a page shows one kind of text only: Markdown.
 import itertools
 import json
 import re
+from html import escape
 from pathlib import Path
 
 from mkdocs.exceptions import PluginError
@@ -51,8 +52,9 @@ IDS = re.compile(r'(\sid="|\burl\(#|\bhref="#)')
 # Not valid at a box that opens a part of the theme; `overrides/main.html` has the form.
 ALONE, IN_FORM = ' autocomplete="off">', ' form="unrestored">'
 
-# By address of a page: what its front matter says that readers ask, and how much that
-# weighs in the search, if it is not what a section of the page weighs.
+# By address of a page: what its front matter says that readers ask, with the messages
+# that it shows, and how much that weighs in the search, if it is not what a section of
+# the page weighs.
 ASKED: dict[str, tuple[str, float | None]] = {}
 
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
@@ -120,7 +122,9 @@ def on_page_markdown(markdown, page, config, files):
 
     In the search all other pages come after the lessons, and last those that list.
     """
-    ASKED[page.url] = ", ".join(page.meta.get("asked", [])), page.meta.get("weight")
+    said = {message for _, message, _ in errors.shown(markdown)}
+    words = escape(", ".join([*page.meta.get("asked", []), *sorted(said - {""})]))
+    ASKED[page.url] = words, page.meta.get("weight")
     if "proves" in page.meta:
         return f"{page.meta['proves']}\n{{ .proves }}\n\n{proof_of(markdown)}{markdown}"
     page.meta["search"] = {"boost": 0.5 if "tags" in page.meta else 0.01}
