@@ -26,8 +26,8 @@ class Decoder(nnx.Module):
 
 
 # --8<-- [start:stub]
-def sample(seed, prompt, steps, temperature):
-    """Return the tokens drawn after the prompt, shape (steps,), int32.
+def sample_log_probs(seed, prompt, steps, temperature):
+    """Return the log-probability of each token drawn after the prompt, shape (steps,).
 
     Draw i is `jax.random.categorical(key, logits / temperature)` with key i, from 0, of
     `nnx.Rngs(sample=seed)`. The model is `Decoder(10, 8, rngs=nnx.Rngs(seed))`.
@@ -47,199 +47,199 @@ def sample(seed, prompt, steps, temperature):
         return model, model(token[None, None])[0, 0]
 
     @nnx.scan(length=steps)
-    def write(carry, _):
+    def draw(carry, _):
         model, rngs, logits = carry
-        token = jax.random.categorical(rngs.sample(), logits / temperature)
-        return (model, rngs, model(token[None, None])[0, 0]), token
+        logs = jax.nn.log_softmax(logits / temperature)
+        token = jax.random.categorical(rngs.sample(), logs)
+        return (model, rngs, model(token[None, None])[0, 0]), logs[token]
 
     model, logits = read(model, prompt)
-    _, text = write((model, nnx.Rngs(sample=seed), logits[-1]), None)
-    return text
+    return draw((model, nnx.Rngs(sample=seed), logits[-1]), None)[1]
     # --8<-- [end:solution]
 
 
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    page = [(0, jnp.array([1, 2, 3]), 4, 1.0), (7, jnp.array([5]), 6, 0.5)]
+    page = [(0, [1, 2, 3], 4, 1.0), (7, [5, 0, 2], 4, 0.5)]
     for seed, prompt, steps, temperature in [*page, *more]:
-        answer = candidate(seed, prompt, steps, temperature)
+        answer = candidate(seed, jnp.array(prompt), steps, temperature)
         model, rngs = Decoder(10, 8, rngs=nnx.Rngs(seed)), nnx.Rngs(sample=seed)
-        text = jnp.concatenate([prompt, jnp.zeros(steps, int)])[None]
-        for t in range(prompt.size, text.size):
-            x = model.embed(text)  # later tokens are hidden
+        text = jnp.array([*prompt, *steps * [0]])
+        for t in range(len(prompt), text.size):
+            x = model.embed(text[None])  # no position sees later tokens
             y = x + model.attention(x, is_causal=True, decode=False)
-            logits = model.head(y[0, t - 1]) / temperature
-            text = text.at[0, t].set(jax.random.categorical(rngs.sample(), logits))
-        right = text[0, prompt.size :]
-        if getattr(answer, "shape", None) != right.shape:
-            expected = f"an array of shape {right.shape}, not {type(answer).__name__}"
-        elif not jnp.array_equal(answer, right):
-            expected = right
-        else:
+            logs = jax.nn.log_softmax(model.head(y[0]) / temperature)
+            text = text.at[t].set(jax.random.categorical(rngs.sample(), logs[t - 1]))
+        right = jnp.take_along_axis(logs[:-1], text[1:, None], axis=1)[-steps:, 0]
+        shape = getattr(answer, "shape", None)
+        if shape == right.shape and jnp.allclose(answer, right, atol=1e-4):
             continue
-        inputs = f"{seed}, jnp.array({prompt.tolist()}), {steps}, {temperature}"
+        inputs = f"{seed}, jnp.array({[*map(int, prompt)]}), {steps}, {temperature}"
         call = f"{candidate.__name__}({inputs})"
-        return f"{call}\n  expected: {expected}\n  got:      {answer}"
+        return f"{call}\n  expected: {right.round(3)}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-HIDDEN = [(3, jnp.array([2, 9, 4, 0, 6]), 7, 2.0)]  # more tokens than those of the page
+from functools import partial
+
+HIDDEN = [(3, jnp.array([2, 9, 4, 0, 6]), 2, 2.0)]  # two steps, a longer prompt
 
 
 def idea(seen):
-    """Return what right tokens lack: a loop of JAX, whose draws the tokens follow."""
-    _, prompt, steps, _ = seen.inputs
-    calls = seen.run().calls_of(Decoder)
-    if not calls:
-        return "no Decoder is called"
-    outside = [call for call in calls if not call.inside(jax.lax.scan)]
-    if len(outside) > 1:
-        return f"Python calls the model for {len(outside)} tokens: let nnx.scan do it"
+    """Return what right numbers lack: a loop of JAX that follows model and stream."""
+    seed, prompt, steps, temperature = seen.inputs
+    passed, ramp = [], jnp.arange(10.0) / 3
 
-    def next_number(call):
-        tokens = call.args[0] if call.args else call.kwargs["tokens"]
-        return 1e4 * jax.nn.one_hot((tokens + 1) % 10, 10)
+    def noted(call):
+        passed.append(call.args[0])
+        return call.proceed()
 
-    hooks = {Decoder: next_number}
-    counted = seen.run("the model says the next number", calls=hooks).answer
-    if not seen.close(counted, (prompt[-1] + 1 + jnp.arange(steps)) % 10):
-        return "the tokens do not follow what the model returns for the token before"
+    def turned(call):  # in place of the logits, numbers that tell which token came
+        return ramp[(jnp.arange(10) - passed[-1][..., None]) % 10]
 
     def other_key(call):
         return jax.random.fold_in(call.proceed(), 99)
 
-    hooks = {nnx.RngStream.__call__: other_key, Decoder: even}
-    other = seen.run("a stream gives other keys", calls=hooks).answer
-    same = seen.run("all tokens are as likely", calls={Decoder: even}).answer
-    if seen.close(other, same):
-        return "the draws do not come from a stream of nnx.Rngs"
+    hooks = {nnx.Embed: noted, nnx.Linear: turned, nnx.RngStream.__call__: other_key}
+    run = seen.run("logits and keys are other ones", calls=hooks)
+    calls = run.calls_of(nnx.Embed)
+    if not calls:
+        return "no Decoder is called"
+    outside = [c for c in calls if not (c.compiled or c.inside(jax.lax.scan))]
+    if len(outside) > 1:  # the first token may be read by itself
+        return f"Python calls the model for {len(outside)} tokens: let nnx.scan do it"
+
+    stream, token, right = nnx.Rngs(sample=seed), prompt[-1], []
+    for _ in range(steps):
+        logs = jax.nn.log_softmax(jnp.roll(ramp, token) / temperature)
+        token = jax.random.categorical(jax.random.fold_in(stream.sample(), 99), logs)
+        right.append(logs[token])
+    if not seen.close(run.answer, jnp.stack(right)):
+        return "the numbers do not follow the model's logits and the stream's keys"
     return None
-
-
-def even(call):
-    tokens = call.args[0] if call.args else call.kwargs["tokens"]
-    return jnp.zeros((*tokens.shape, 10))
 
 
 GRAPH = {"graph": True, "graph_updates": True}
 
 
-def drawn_token(key, logits, temperature):
-    return jax.random.categorical(key, logits / temperature)
+def ready(seed, prompt, steps):
+    """Return the model with an empty cache."""
+    model = Decoder(10, 8, rngs=nnx.Rngs(seed))
+    model.new_cache(1, prompt.size + steps)
+    return model
 
 
-def new_key(rngs, _):
+def read_one(model, token):
+    return model, model(token[None, None])[0, 0]
+
+
+@nnx.jit
+def read(model, prompt):
+    return nnx.scan(read_one)(model, prompt)[1]
+
+
+def own_key(rngs, i):
     return rngs.sample()
 
 
-def sampled(
+def first_key(rngs, i):
+    return rngs.sample.key[...]
+
+
+def second_key_first(rngs, i):
+    return jax.random.fold_in(rngs.sample.key[...], i + 1)
+
+
+def likeliest(key, logs):
+    return logs.argmax()
+
+
+def of_probabilities(key, logs):
+    return jax.random.categorical(key, jnp.exp(logs))
+
+
+@nnx.jit(static_argnums=(0, 1, 2))
+def draws(steps, key, pick, model, rngs, logits, temperature):
+    @nnx.scan
+    def draw(carry, i):
+        model, rngs, logits = carry
+        logs = jax.nn.log_softmax(logits / temperature)
+        token = pick(key(rngs, i), logs).astype(jnp.int32)
+        return (model, rngs, read_one(model, token)[1]), (logs[token], logits[token])
+
+    return draw((model, rngs, logits), jnp.arange(steps))[1]
+
+
+def drawn(
     seed,
     prompt,
     steps,
     temperature,
     *,
-    capacity=None,
-    pick=drawn_token,
-    key=new_key,
-    stream=None,
+    key=own_key,
+    pick=jax.random.categorical,
+    heat=float,
+    skipped=False,
     start=-1,
-    reset=False,
+    forgotten=False,
+    raw=False,
 ):
-    """Return the tokens, where an attempt may do one step in another way."""
-    model = Decoder(10, 8, rngs=nnx.Rngs(seed))
-    model.new_cache(1, capacity or prompt.size + steps)
-    rngs = stream(seed, prompt) if stream else nnx.Rngs(sample=seed)
-
-    def read(model, token):
-        return model, model(token[None, None])[0, 0]
-
-    def write(carry, i):
-        model, rngs, logits = carry
-        token = pick(key(rngs, i), logits, temperature).astype(jnp.int32)
-        return (model, rngs, model(token[None, None])[0, 0]), token
-
-    model, logits = nnx.scan(read)(model, prompt)
-    if reset:
+    """Return the answer, where an attempt may do one step in another way."""
+    model, rngs = ready(seed, prompt, steps), nnx.Rngs(sample=seed)
+    logits = read(model, prompt)[start]
+    for _ in prompt if skipped else ():
+        rngs.sample()
+    if forgotten:
         model.attention.cache_index[...] = 0
-    carry = model, rngs, logits[start]
-    return nnx.scan(write)(carry, jnp.arange(steps))[1]
+    inputs = model, rngs, logits, heat(temperature)
+    return draws(steps, key, pick, *inputs)[raw]
 
 
 def attempt(name, **changed):
     """Return an attempt that does one step of the solution in another way."""
 
-    def tokens(seed, prompt, steps, temperature):
-        return sampled(seed, prompt, steps, temperature, **changed)
+    def log_probs(seed, prompt, steps, temperature):
+        return drawn(seed, prompt, steps, temperature, **changed)
 
-    tokens.__name__ = name
-    return tokens
-
-
-def first_key(rngs, _):
-    return rngs.sample.key[...]
-
-
-def folded_key(rngs, i):
-    return jax.random.fold_in(rngs.sample.key[...], i + 1)
-
-
-def greedy(key, logits, temperature):
-    return logits.argmax()
-
-
-def of_probabilities(key, logits, temperature):
-    return jax.random.categorical(key, jax.nn.softmax(logits / temperature))
-
-
-def after_the_prompt(seed, prompt):
-    rngs = nnx.Rngs(sample=seed)
-    for _ in prompt:
-        rngs.sample()
-    return rngs
-
-
-def with_prompt(seed, prompt, steps, temperature):
-    text = sampled(seed, prompt, steps, temperature)
-    return jnp.concatenate([prompt, text])
-
-
-def one_late(seed, prompt, steps, temperature):
-    text = sampled(seed, prompt, steps, temperature)
-    return jnp.concatenate([prompt[-1:], text[:-1]])
+    log_probs.__name__ = name
+    return log_probs
 
 
 def python_loop(seed, prompt, steps, temperature):
-    model, rngs = Decoder(10, 8, rngs=nnx.Rngs(seed)), nnx.Rngs(sample=seed)
-    model.new_cache(1, prompt.size + steps)
+    model, rngs, found = ready(seed, prompt, steps), nnx.Rngs(sample=seed), []
     for token in prompt:
         logits = model(token[None, None])[0, 0]
-    text = []
     for _ in range(steps):
-        text.append(jax.random.categorical(rngs.sample(), logits / temperature))
-        logits = model(text[-1][None, None])[0, 0]
-    return jnp.stack(text)
+        logs = jax.nn.log_softmax(logits / temperature)
+        token = jax.random.categorical(rngs.sample(), logs)
+        found.append(logs[token])
+        logits = model(token[None, None])[0, 0]
+    return jnp.stack(found)
 
 
 def at_none(seed, prompt, steps, temperature):
-    model = Decoder(10, 8, rngs=nnx.Rngs(seed))
-    model.new_cache(1, prompt.size + steps)
-
-    def read(model, token):
-        return model, model(token[None, None])[0, 0]
-
-    def write(model, carry):
+    def draw(model, carry):
         rngs, logits = carry
-        token = jax.random.categorical(rngs.sample(), logits / temperature)
-        return (rngs, model(token[None, None])[0, 0]), token
+        logs = jax.nn.log_softmax(logits / temperature)
+        token = jax.random.categorical(rngs.sample(), logs)
+        return (rngs, model(token[None, None])[0, 0]), logs[token]
 
-    model, logits = nnx.scan(read)(model, prompt)
+    model = ready(seed, prompt, steps)
+    carry = nnx.Rngs(sample=seed), read(model, prompt)[-1]
     axes = {"in_axes": (None, nnx.Carry), "out_axes": (nnx.Carry, 0)}
-    carry = nnx.Rngs(sample=seed), logits[-1]
-    return nnx.scan(write, length=steps, **axes, **GRAPH)(model, carry)[1]
+    return nnx.scan(draw, length=steps, **axes, **GRAPH)(model, carry)[1]
+
+
+def four_steps(seed, prompt, steps, temperature):
+    return drawn(seed, prompt, 4, temperature)
+
+
+def summed(*inputs):
+    return drawn(*inputs).sum()
 
 
 MISTAKES = {
@@ -248,94 +248,78 @@ MISTAKES = {
     attempt("one_key", key=first_key): (
         "Each draw needs a key of its own: call the stream in every step."
     ),
-    attempt("keys_from_one", key=folded_key): "The first draw takes key 0.",
-    attempt("key_for_each_prompt_token", stream=after_the_prompt): (
+    attempt("second_key_first", key=second_key_first): "The first draw takes key 0.",
+    attempt("key_for_each_prompt_token", skipped=True): (
         "Draw no keys for the prompt: the first new token takes key 0."
     ),
-    attempt("likeliest", pick=greedy): "Draw the token, do not take the likeliest.",
-    attempt("heated", pick=lambda k, x, t: drawn_token(k, x, 1 / t)): (
-        "Divide the logits by the temperature."
-    ),
-    attempt("cold", pick=lambda k, x, t: drawn_token(k, x, 1.0)): (
-        "The temperature is ignored: divide the logits by it."
+    attempt("likeliest_token", pick=likeliest): (
+        "Draw the token, do not take the likeliest."
     ),
     attempt("probabilities_as_logits", pick=of_probabilities): (
         "`jax.random.categorical` takes logits, not probabilities."
     ),
+    attempt("heated", heat=lambda temperature: 1 / temperature): (
+        "Divide the logits by the temperature."
+    ),
+    attempt("not_heated", heat=lambda temperature: 1.0): (
+        "The temperature is ignored: divide the logits by it."
+    ),
+    attempt("raw_logits", raw=True): "Normalise: apply `jax.nn.log_softmax`.",
     attempt(
         "start_at_first", start=0
     ): "Go on from the logits of the last prompt token.",
-    attempt("prompt_forgotten", reset=True): (
+    attempt("prompt_forgotten", forgotten=True): (
         "The cache goes on behind the prompt: do not set its index back."
     ),
-    attempt("capacity_of_eight", capacity=8): (
-        "A text may be longer: compute the capacity."
-    ),
-    with_prompt: "Return the drawn tokens alone.",
-    one_late: "The first token that you return is the first that you draw.",
+    four_steps: "Draw `steps` tokens, not always four.",
+    summed: "Return one number for each token, not their sum.",
 }
 
 
 def in_a_fori_loop(seed, prompt, steps, temperature):
-    model, rngs = Decoder(10, 8, rngs=nnx.Rngs(seed)), nnx.Rngs(sample=seed)
-    model.new_cache(1, prompt.size + steps)
-    text = jnp.concatenate([prompt, jnp.zeros(steps, jnp.int32)])
+    def draw(t, carry):
+        model, rngs, logits, found = carry
+        logs = jax.nn.log_softmax(logits / temperature)
+        token = jax.random.categorical(rngs.sample(), logs)
+        logits = model(token[None, None])[0, 0]
+        return model, rngs, logits, found.at[t].set(logs[token])
 
-    def one(t, carry):
-        model, rngs, text = carry
-        logits = model(text[t][None, None])[0, 0] / temperature
-        token = jax.random.categorical(rngs.sample(), logits)
-        return model, rngs, text.at[t + 1].set(token)
-
-    def known(t, model):
-        model(text[t][None, None])
-        return model
-
-    model = nnx.fori_loop(0, prompt.size - 1, known, model)
-    carry = model, rngs, text
-    last = prompt.size + steps - 1
-    _, _, text = nnx.fori_loop(prompt.size - 1, last, one, carry)
-    return text[prompt.size :]
+    model = ready(seed, prompt, steps)
+    carry = model, nnx.Rngs(sample=seed), read(model, prompt)[-1], jnp.zeros(steps)
+    return nnx.fori_loop(0, steps, draw, carry)[-1]
 
 
-@nnx.jit(static_argnums=3, donate_argnums=0)
-def written(model, prompt, rngs, steps, temperature):
-    @nnx.scan
-    def write(carry, i):
-        model, rngs, last = carry
-        token = jnp.where(i < prompt.size, prompt[i], last)
-        logits = model(token[None, None])[0, 0] / temperature
+@partial(nnx.jit, static_argnums=3)
+def in_one(model, prompt, rngs, steps, temperature):
+    def step(carry, i):
+        model, rngs, token = carry
+        token = jnp.where(i < prompt.size, prompt[i], token)
+        logs = jax.nn.log_softmax(model(token[None, None])[0, 0] / temperature)
         count = rngs.sample.count[...]
-        last = jax.random.categorical(rngs.sample(), logits)
+        token = jax.random.categorical(rngs.sample(), logs)
         rngs.sample.count[...] = count + (i >= prompt.size - 1)
-        return (model, rngs, last), last
+        return (model, rngs, token), logs[token]
 
-    carry = model, rngs, prompt[0]
-    return write(carry, jnp.arange(prompt.size + steps - 1))[1][-steps:]
+    carry, length = (model, rngs, prompt[0]), prompt.size + steps - 1
+    return nnx.scan(step)(carry, jnp.arange(length))[1][-steps:]
 
 
 def in_one_scan(seed, prompt, steps, temperature):
-    model = Decoder(10, 8, rngs=nnx.Rngs(seed))
-    model.new_cache(1, prompt.size + steps)
-    return written(model, prompt, nnx.Rngs(sample=seed), steps, temperature)
+    model = ready(seed, prompt, steps)
+    return in_one(model, prompt, nnx.Rngs(sample=seed), steps, temperature)
 
 
 def by_lax_scan(seed, prompt, steps, temperature):
-    model = Decoder(10, 8, rngs=nnx.Rngs(seed))
-    model.new_cache(1, prompt.size + steps)
-    rngs = nnx.Rngs(sample=seed)
-
-    def read(model, token):
-        return model, model(token[None, None])[0, 0]
-
-    def write(carry, key):
+    def draw(carry, key):
         model, logits = carry
-        token = jax.random.categorical(key, logits / temperature)
-        return (model, model(token[None, None])[0, 0]), token
+        logs = jax.nn.log_softmax(logits / temperature)
+        token = jax.random.categorical(key, logs)
+        return (model, model(token[None, None])[0, 0]), logs[token]
 
-    model, logits = jax.lax.scan(read, model, prompt)
-    drawn = jnp.stack([rngs.sample() for _ in range(steps)])
-    return jax.lax.scan(write, (model, logits[-1]), drawn)[1]
+    rngs = nnx.Rngs(sample=seed)
+    model, logits = jax.lax.scan(read_one, ready(seed, prompt, steps), prompt)
+    keys = jnp.stack([rngs.sample() for _ in range(steps)])
+    return jax.lax.scan(draw, (model, logits[-1]), keys)[1]
 
 
 ALSO_RIGHT = [in_a_fori_loop, in_one_scan, by_lax_scan]
