@@ -116,7 +116,7 @@ class Unrolled(nnx.Module):
         features,
         *,
         rngs,
-        name="gradient {}",
+        called="gradient {}",
         before=False,
         dropped=False,
         start=False,
@@ -124,14 +124,14 @@ class Unrolled(nnx.Module):
         noop=True,
     ):
         self.linear = nnx.Linear(features, features, rngs=rngs)
-        self.name, self.before, self.dropped = name, before, dropped
+        self.called, self.before, self.dropped = called, before, dropped
         self.start, self.merge, self.noop = start, merge, noop
 
     def __call__(self, h, steps):
         for t in range(steps):
             if not self.start:
                 h = self.linear(h) if self.before else nnx.tanh(self.linear(h))
-            added = self.perturb(self.name.format(t), h, capture_noop=self.noop)
+            added = self.perturb(self.called.format(t), h, capture_noop=self.noop)
             options = {"reduce_fn": self.merge} if self.merge else {}
             self.sow(nnx.Intermediate, "h", h, capture_noop=self.noop, **options)
             h = h if self.dropped else added
@@ -172,7 +172,7 @@ def attempt(
             return of_loss(h), sown["h"].get_value()
 
         found, values = nnx.grad(loss, argnums=1, has_aux=True)(model, zeros)
-        names = [model.name.format(t) for t in range(steps)]
+        names = [model.called.format(t) for t in range(steps)]
         rows = values, [found[name][...] for name in names]
         return answer([[norm(a) for a in row] for row in rows])
 
@@ -206,12 +206,18 @@ def gradients_by_hand(*inputs):
     return jnp.stack([norms_through_time(*inputs)[0], by_hand(*inputs)[1]])
 
 
+def closed_over(seed, x, steps):
+    model = Recurrent(x.shape[-1], rngs=nnx.Rngs(seed))
+    _, zeros = nnx.capture(model, nnx.Perturbation)(x, steps)
+    return nnx.grad(lambda z: nnx.capture(model, init=z)(x, steps).mean())(zeros)
+
+
 def newest(_, value):
     return (value,)
 
 
 MISTAKES = {
-    attempt("one_name", name="gradient"): (
+    attempt("one_name", called="gradient"): (
         "One name has one gradient, the sum over all steps: number the names."
     ),
     attempt("sum_dropped", dropped=True): (
@@ -249,6 +255,7 @@ MISTAKES = {
     attempt("seed_ignored", seeded=lambda seed: nnx.Rngs(0)): (
         "The seed is ignored: pass it to `nnx.Rngs`."
     ),
+    closed_over: "Pass the model to the loss as an argument: a capture writes into it.",
     by_hand: "Sow the values, and capture them.",
     beside_it: "Return the norms of what was sown, not of what you compare it with.",
     gradients_by_hand: "Take the gradients with respect to the perturbations.",
@@ -297,10 +304,10 @@ def a_probe_for_each_step(seed, x, steps):
     kinds = nnx.Intermediate, nnx.Perturbation
     _, sown, zeros = nnx.capture(model, *kinds)(x)
 
-    def loss(zeros):
+    def loss(model, zeros):
         return (nnx.capture(model, init=zeros)(x) ** 2).mean()
 
-    found = nnx.grad(loss)(zeros)["probes"]
+    found = nnx.grad(loss, argnums=1)(model, zeros)["probes"]
     values = [sown["probes"][t]["h"][0] for t in range(steps)]
     gradients = [found[t]["g"][...] for t in range(steps)]
     return jnp.array([[norm_of_all(a) for a in row] for row in (values, gradients)])
@@ -315,8 +322,11 @@ def two_captures(seed, x, steps):
 
     _, sown = forward(model, x)
     _, zeros = nnx.capture(model, nnx.Perturbation)(x, steps)
-    slope = jax.grad(lambda z: mean_of_squares(nnx.capture(model, init=z)(x, steps)))
-    found = nnx.to_pure_dict(slope(zeros))
+
+    def loss(zeros, model):
+        return mean_of_squares(nnx.capture(model, init=zeros)(x, steps))
+
+    found = nnx.to_pure_dict(nnx.grad(loss)(zeros, model))
     rows = sown["hidden"].get_value(), [found[f"gradient {t}"] for t in range(steps)]
     return jnp.array([[jnp.sqrt((a**2).sum()) for a in row] for row in rows])
 
