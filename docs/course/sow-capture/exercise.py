@@ -301,8 +301,7 @@ class WithProbes(nnx.Module):
 
 def a_probe_for_each_step(seed, x, steps):
     model = WithProbes(x.shape[-1], steps, rngs=nnx.Rngs(seed))
-    kinds = nnx.Intermediate, nnx.Perturbation
-    _, sown, zeros = nnx.capture(model, *kinds)(x)
+    _, zeros, sown = nnx.capture(model, nnx.Perturbation, nnx.Intermediate)(x)
 
     def loss(model, zeros):
         return (nnx.capture(model, init=zeros)(x) ** 2).mean()
