@@ -92,7 +92,7 @@ def sweep(seed, x, y, shared, rates):
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    x = jnp.sin(jnp.arange(40.0)).reshape(5, 4, 2) * 2
+    x = jnp.sin(jnp.arange(32.0)).reshape(4, 4, 2) * 2
     page = (0, x, x[..., :1], 2, (0.05, 0.01)), (7, x, x[..., 1:], 2, (0.01, 0.05))
     for seed, x, y, shared, rates in [*page, *more]:
         answer, right = candidate(seed, x, y, shared, rates), []
@@ -114,7 +114,7 @@ def check(candidate, *more):
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-X = jnp.cos(jnp.arange(40.0)).reshape(5, 4, 2)
+X = jnp.cos(jnp.arange(32.0)).reshape(4, 4, 2)
 Y = X.sum(axis=-1, keepdims=True) ** 2
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (3, X, Y, 2, (0.05,)),  # one branch
