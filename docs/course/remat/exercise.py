@@ -21,10 +21,8 @@ class Block(nnx.Module):
     def __call__(self, x, rngs):  # x[batch, features]
         hidden = nnx.gelu(self.norm(self.up(x)))
         return x + self.down(self.dropout(hidden, rngs=rngs))
-        # --8<-- [end:model]
 
 
-# --8<-- [start:stack]
 def run(block, x, rngs):
     return block(x, rngs)
 
@@ -37,7 +35,7 @@ class Stack(nnx.Module):
         for block in self.blocks:
             x = run(block, x, rngs)
         return x
-        # --8<-- [end:stack]
+        # --8<-- [end:model]
 
 
 @nnx.remat
@@ -84,12 +82,10 @@ def train_in_segments(seed, x, y, depth, size, steps):
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    rows = jnp.array([[1.0, 0.0], [-1.0, 2.0], [0.5, 1.0], [2.0, -0.5]])
-    page = (0, rows, -rows, 2, 1, 2), (3, rows, rows + 1, 2, 2, 1)
-    for seed, x, y, *sizes, steps in [*page, *more]:
-        answer = candidate(seed, x, y, *sizes, steps)
+    a = jnp.array([[1.0, 0.0], [-1.0, 2.0], [0.5, 1.0], [2.0, -0.5]])
+    for seed, x, y, *sizes, steps in [(0, a, -a, 2, 1, 2), (3, a, -a, 2, 2, 1), *more]:
+        answer, rngs = candidate(seed, x, y, *sizes, steps), nnx.Rngs(dropout=seed)
         model = Stack(sizes[0], x.shape[1], rngs=nnx.Rngs(seed))
-        rngs = nnx.Rngs(dropout=seed)
         optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
         grad = nnx.grad(lambda m, x, y, rngs: ((m(x, rngs) - y) ** 2).mean())
         for _ in range(steps):
@@ -102,6 +98,7 @@ def check(candidate, *more):
         else:
             continue
         call = f"{candidate.__name__}({seed}, x, y, {sizes[0]}, {sizes[1]}, {steps})"
+        call += f"\n  x = {x.tolist()}\n  y = {y.tolist()}"
         return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]

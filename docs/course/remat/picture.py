@@ -15,7 +15,8 @@ def draw(page, figure):
         shares = [round(float(value / values[0]), 2) for value in values]
         axes.barh(list(page.costs), shares, 0.6, color="nnx")
         axes.set_xlabel(f"{title}, as it is = 1")
-        said += [f"{way} {share:.1f}" for way, share in zip(page.costs, shares)]
+        named = zip(page.costs, shares, strict=True)
+        said += [f"{way} {share:.1f}" for way, share in named]
     panels[0].invert_yaxis()
     half = len(said) // 2
     return (
