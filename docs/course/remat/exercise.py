@@ -97,8 +97,7 @@ def check(candidate, *more):
             expected = model(x, None).round(4)
         else:
             continue
-        call = f"{candidate.__name__}({seed}, x, y, {sizes[0]}, {sizes[1]}, {steps})"
-        call += f"\n  x = {x.tolist()}\n  y = {y.tolist()}"
+        call = f"{candidate.__name__}({seed}, {x.tolist()}, {y.tolist()}, *{sizes}, {steps})"
         return f"{call}\n  expected: {expected}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
