@@ -82,7 +82,7 @@ def train_in_segments(seed, x, y, depth, size, steps):
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    a = jnp.array([[1.0, 0.0], [-1.0, 2.0], [0.5, 1.0], [2.0, -0.5]])
+    a = jnp.array([[1.0], [-1.0], [2.0]])
     for seed, x, y, *sizes in [(0, a, -a, 2, 1, 2), (3, a, -a, 2, 2, 1), *more]:
         answer, rngs = candidate(seed, x, y, *sizes), nnx.Rngs(dropout=seed)
         model = Stack(sizes[0], x.shape[1], rngs=nnx.Rngs(seed))
@@ -111,7 +111,7 @@ import itertools
 ROWS = jnp.array([[0.5, 1.0, -1.0], [1.0, -1.0, 0.0], [-0.5, 2.0, 1.0]])
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
     (5, ROWS, 2 * ROWS, 2, 1, 1),
-    (1, ROWS[:, :2], ROWS[:, 1:], 3, 2, 1),
+    (1, ROWS[:, :1], ROWS[:, 1:2], 3, 2, 1),
 ]
 
 
@@ -234,7 +234,7 @@ MISTAKES = {
         "short_segment_lost",
         cut=lambda blocks, size: segments(blocks[: len(blocks) // size * size], size),
     ): "The last segment may be shorter: run it too.",
-    attempt("two_features", features=lambda x: 2): (
+    attempt("one_feature", features=lambda x: 1): (
         "Read the number of features from the shape of `x`."
     ),
     attempt("seed_zero", seeds=lambda seed: 0): (
