@@ -46,12 +46,13 @@ def load(model, optimizer, saved, names):
     """Write Linen's training state into NNX's, and return the number of arrays.
 
     Args:
-      model: has `nnx.Param` and `nnx.BatchStat`, and no other Variables.
+      model: its parameters and batch statistics are written, its streams are not.
       optimizer: an `nnx.Optimizer` with the transformation that Linen used.
       saved: what the file holds, nested dicts and lists of arrays.
       names: path of a layer in NNX, such as "body/0", by that in Linen.
     """
-    _, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    kinds = nnx.Param, nnx.BatchStat, nnx.RngState
+    _, params, stats, _ = nnx.split(model, *kinds)
     parts = {"params/": params, "batch_stats/": stats, "": nnx.state(optimizer)}
     wanted, found = {}, {}
     for prefix, part in parts.items():
