@@ -4,94 +4,31 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
-# --8<-- [start:names]
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.traverse_util import flatten_dict, unflatten_dict
-
-
-def linen_name(path, names):
-    """Return Linen's path: what the longest entry of the table says, then the rest."""
-    keys = [str(key) for key in path]
-    for n in range(len(keys), 0, -1):
-        if (begin := "/".join(keys[:n])) in names:
-            return "/".join([names[begin], *keys[n:]])
-    return "/".join(keys)
-
-
-def by_linen_name(model, names):
-    """Return the Variables of a model, but random state, by collection and path."""
-    found = {}
-    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Not(nnx.RngState))):
-        collection = nnx.variable_name_from_type(type(variable))
-        name = f"{collection}/{linen_name(path, names)}"
-        if name in found:
-            raise ValueError(f"the table names two Variables {name}")
-        found[name] = variable
-    return found
-    # --8<-- [end:names]
-
-
-# --8<-- [start:both_ways]
-def from_linen(model, variables, names):
-    """Write all of Linen's variables into a model, or raise and write none."""
-    given, own = flatten_dict(variables, sep="/"), by_linen_name(model, names)
-    faults = [f"missing: {name}" for name in own.keys() - given.keys()]
-    faults += [f"left over: {name}" for name in given.keys() - own.keys()]
-    for name in own.keys() & given.keys():
-        kinds = [f"{a.dtype}{list(a.shape)}" for a in (given[name], own[name])]
-        if kinds[0] != kinds[1]:
-            faults.append(f"{name}: {kinds[0]} for {kinds[1]}")
-    if faults:
-        raise ValueError("\n".join(sorted(faults)))
-    for name, variable in own.items():
-        variable.set_value(jnp.array(given[name]))
-
-
-def to_linen(model, names):
-    """Return copies of a model's arrays as the variables of Linen."""
-    own = by_linen_name(model, names)
-    arrays = {name: jnp.copy(variable[...]) for name, variable in own.items()}
-    return unflatten_dict(arrays, sep="/")
-    # --8<-- [end:both_ways]
 
 
 # --8<-- [start:stub]
-def lstm_both_ways(variables, seed, carry, x):
-    """Return four outputs, shape (4, batch, features), in this order.
-
-    That of Linen's `nn.OptimizedLSTMCell` with `variables`; of the cell of NNX with the
-    same weights; of a cell that NNX makes from `seed`; of Linen's with those weights.
-    On both sides a call with `carry, x` returns the next carry and the output.
+def in_linen(weights, x):
+    """Return what Linen gives for x with the weights of NNX, in float32.
 
     Args:
-      variables: what Linen's `init` returned for the cell.
-      seed: seed of `nnx.Rngs`, an integer.
-      carry: the cell's state, two arrays of shape (batch, features).
-      x: input, shape (batch, in_features).
+      weights: pure dict of an `nnx.OptimizedLSTMCell`: "dense_i" has a kernel of
+        shape (in_features, 4 * features), "dense_h" a kernel of shape
+        (features, 4 * features) and a bias of shape (4 * features,).
+      x: sequences, shape (batch, time, in_features), float32.
     """
     # --8<-- [end:stub]
-    features = carry[0].shape[-1]
-    linen_cell = nn.OptimizedLSTMCell(features)
-    ported, fresh = [
-        nnx.OptimizedLSTMCell(x.shape[-1], features, rngs=nnx.Rngs(seed))
-        for _ in range(2)
-    ]
-    gates, joined = variables["params"], {}
-    for side in "ih":
-        four = [gates[side + gate] for gate in "ifgo"]
-        joined[f"dense_{side}"] = jax.tree.map(lambda *a: jnp.hstack(a), *four)
-    from_linen(ported, {"params": joined}, {})
-
-    parted = {}
-    for layer, arrays in flatten_dict(to_linen(fresh, {})["params"]).items():
-        for gate, part in zip("ifgo", jnp.split(arrays, 4, axis=-1), strict=True):
-            parted[layer[0][-1] + gate, layer[1]] = part
-    back = {"params": unflatten_dict(parted)}
-    linen, own = (linen_cell.apply(v, carry, x)[1] for v in (variables, back))
-    return jnp.stack([linen, ported(carry, x)[1], fresh(carry, x)[1], own])
+    cell = {}
+    for kind in ("i", "h"):
+        for name, array in weights[f"dense_{kind}"].items():
+            for gate, part in zip("ifgo", jnp.split(array, 4, axis=-1), strict=True):
+                cell.setdefault(kind + gate, {})[name] = part
+    features = weights["dense_h"]["kernel"].shape[0]
+    rnn = nn.RNN(nn.OptimizedLSTMCell(features))
+    return rnn.apply({"params": {"cell": cell}}, x)
     # --8<-- [end:solution]
 
 
@@ -99,217 +36,205 @@ def lstm_both_ways(variables, seed, carry, x):
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
     page = []
-    for seed, size in (0, 2), (7, 3):
-        x, *carry = jax.random.normal(jax.random.key(seed), (3, 2, size))
-        init = nn.OptimizedLSTMCell(size).init(jax.random.key(seed), carry, x)
-        page.append((jax.tree.map(jnp.cos, init), seed, carry, x))  # no bias is zero
-    for variables, seed, carry, x in [*page, *more]:
-        answer = candidate(variables, seed, carry, x)
-        size = carry[0].shape[-1]
-        cell = nnx.OptimizedLSTMCell(x.shape[-1], size, rngs=nnx.Rngs(seed))
-        linen = nn.OptimizedLSTMCell(size).apply(variables, carry, x)[1]
-        right = jnp.stack([linen, linen, *[cell(carry, x)[1]] * 2])
-        got = f"{type(answer).__name__}, not an array of shape {right.shape}"
-        if getattr(answer, "shape", None) == right.shape:
-            if jnp.allclose(answer, right, atol=1e-5):
-                continue
-            got = f"rows off by {abs(answer - right).max(axis=(1, 2))}"
-        return f"{candidate.__name__}, seed {seed}, {size} features\n  got: {got}"
+    for seed in (0, 5):
+        rngs = nnx.Rngs(seed)
+        cell = nnx.OptimizedLSTMCell(3, 2, rngs=rngs)
+        cell.dense_h.bias[...] = rngs.normal((8,))
+        weights = nnx.to_pure_dict(nnx.state(cell, nnx.Param))
+        page.append((weights, rngs.normal((2, 4, 3))))
+    for weights, x in [*page, *more]:
+        answer, features = candidate(weights, x), len(weights["dense_h"]["kernel"])
+        cell = nnx.OptimizedLSTMCell(x.shape[-1], features, rngs=nnx.Rngs(0))
+        nnx.update(cell, weights)
+        right = nnx.RNN(cell, rngs=nnx.Rngs(0))(x)
+        same = getattr(answer, "shape", None) == right.shape
+        if not same or not jnp.allclose(answer, right, atol=1e-4):
+            said = f"expected: {jnp.array_str(right[0, -1], 99, 2)}, last of sequence 0"
+            return f"{candidate.__name__}(weights, x)\n  {said}\n  got:      {answer}"
     return "passed"
     # --8<-- [end:check]
 
 
 # What follows is not on the page: it is for the tests and for the command `nbe`.
 
-from functools import partial
+
+def numbers(*shape):
+    size = 1
+    for length in shape:
+        size *= length
+    return jnp.sin(jnp.arange(1.0, size + 1) ** 2).reshape(shape)
 
 
-def example(seed, in_features, features):
-    """Return inputs in which no weight and no state is zero."""
-    keys = jax.random.split(jax.random.key(seed), 3)
-    x = jax.random.normal(keys[0], (2, in_features))
-    carry = list(jax.random.normal(keys[1], (2, 2, features)))
-    init = nn.OptimizedLSTMCell(features).init(keys[2], carry, x)
-    variables = jax.tree.map(lambda a: jnp.cos(5 * a + 1), init)
-    return variables, seed, carry, x
+def trained(in_features, features):
+    """Return weights with numbers of no pattern."""
+    dense_h = {"kernel": numbers(features, 4 * features), "bias": numbers(4 * features)}
+    return {
+        "dense_i": {"kernel": numbers(in_features, 4 * features)},
+        "dense_h": dense_h,
+    }
 
 
 HIDDEN = [  # inputs that only `nbe` tries; each catches a mistake of its own
-    example(5, 1, 1),  # a state of one feature
-    example(3, 2, 4),  # a state wider than the input
+    (trained(3, 5), numbers(2, 4, 3)),  # five features
+    (trained(3, 2), numbers(1, 7, 3)),  # longer sequences
 ]
-CELLS = {
-    "Linen": (nn.OptimizedLSTMCell, [0, 3]),
-    "NNX": (nnx.OptimizedLSTMCell, [1, 2]),
-}
 
 
 def idea(seen):
-    """Return what right rows lack: two follow Linen's calls, and two those of NNX."""
+    """Return what a right answer lacks: a cell of Linen that gives it."""
 
     def doubled(call):
         carry, y = call.proceed()
         return carry, 2 * y
 
-    for library, (kind, rows) in CELLS.items():
-        when = f"the cells of {library} return twice as much"
-        answer = seen.run(when, calls={kind: doubled}).answer
-        factors = jnp.array([1.0 + (row in rows) for row in range(4)])
-        if not seen.close(answer, factors.reshape(4, 1, 1) * seen.answer):
-            return f"rows {rows}, and no others, are to come from {library}"
+    found = seen.run(
+        "Linen's cell returns twice as much", calls={nn.RNNCellBase: doubled}
+    )
+    if not found.calls_of(nn.RNNCellBase):
+        return "no LSTM cell of Linen is called"
+    if not seen.close(found.answer, 2 * seen.answer):
+        return "the answer does not follow what Linen's cell returns"
 
 
-def cell_of(seed, carry, x, features=None):
-    features = features or carry[0].shape[-1]
-    return nnx.OptimizedLSTMCell(x.shape[-1], features, rngs=nnx.Rngs(seed))
-
-
-def joined_along(axis, *gates):
-    return jnp.concatenate(gates, axis=min(axis, gates[0].ndim - 1))
-
-
-def from_gates(gates, order="ifgo", axis=-1):
-    join = partial(joined_along, axis)
-    sides = {f"dense_{s}": [gates[s + gate] for gate in order] for s in "ih"}
-    return {layer: jax.tree.map(join, *four) for layer, four in sides.items()}
-
-
-def to_gates(params, order="ifgo"):
-    parted = {}
-    for (layer, name), array in flatten_dict(params).items():
-        for gate, part in zip(order, jnp.split(array, 4, axis=-1), strict=True):
-            parted[layer[-1] + gate, name] = part
-    return {"params": unflatten_dict(parted)}
+def split(array):
+    return jnp.split(array, 4, axis=-1)
 
 
 def attempt(
-    name,
-    order="ifgo",
-    order_back="ifgo",
-    axis=-1,
-    kept=lambda params: params,
-    seed=lambda seed: seed,
-    width=lambda x: None,
-    load=lambda cell, params: from_linen(cell, {"params": params}, {}),
-    own=lambda fresh, ported: fresh,
-    rows=lambda rows: jnp.stack(rows),
+    name, *, order="ifgo", split=split, keep=lambda part: part, swap="ih", run=None
 ):
     """Return an attempt that does one step of the solution in another way."""
 
-    def both_ways(variables, number, carry, x):
-        linen_cell = nn.OptimizedLSTMCell(carry[0].shape[-1])
-        ported, fresh = (cell_of(seed(number), carry, x, width(x)) for _ in range(2))
-        load(ported, kept(from_gates(variables["params"], order, axis)))
-        fresh = own(fresh, ported)
-        back = to_gates(to_linen(fresh, {})["params"], order_back)
-        linen, last = (linen_cell.apply(v, carry, x)[1] for v in (variables, back))
-        return rows([linen, ported(carry, x)[1], fresh(carry, x)[1], last])
+    def answer(weights, x):
+        cell = {}
+        for kind, other in zip("ih", swap, strict=True):
+            for part, array in keep(weights[f"dense_{kind}"]).items():
+                for gate, one in zip(order, split(array), strict=True):
+                    cell.setdefault(other + gate, {})[part] = one
+        features = weights["dense_h"]["kernel"].shape[0]
+        if run:
+            return run(features, cell, x)
+        return applied(features, cell, x)
 
-    both_ways.__name__ = name
-    return both_ways
-
-
-def without_bias(params):
-    bias = jnp.zeros_like(params["dense_h"]["bias"])
-    return params | {"dense_h": params["dense_h"] | {"bias": bias}}
+    answer.__name__ = name
+    return answer
 
 
-def not_joined(variables, seed, carry, x):
-    cell = cell_of(seed, carry, x)
-    from_linen(cell, variables, {})
-    return cell(carry, x)[1]
+def applied(features, cell, x, make=nn.OptimizedLSTMCell, **options):
+    return nn.RNN(make(features), **options).apply({"params": {"cell": cell}}, x)
 
 
-def updated_unjoined(variables, seed, carry, x):
-    ported, fresh = (cell_of(seed, carry, x) for _ in range(2))
-    nnx.update(ported, variables["params"])
-    rows = lstm_both_ways(variables, seed, carry, x)
-    return rows.at[1].set(ported(carry, x)[1]).at[2].set(fresh(carry, x)[1])
+def interleaved(array):
+    return [array[..., i::4] for i in range(4)]
 
 
-def from_pairs(name, order):
-    def chosen(*inputs):
-        return lstm_both_ways(*inputs)[jnp.array(order)]
-
-    chosen.__name__ = name
-    return chosen
+def in_rows(array):
+    if array.ndim == 1:
+        return split(array)
+    return [part.reshape(array.shape[0], -1) for part in jnp.split(array.ravel(), 4)]
 
 
-def carries_returned(variables, seed, carry, x):
-    cell = cell_of(seed, carry, x)
-    return jnp.stack([cell(carry, x)[0][0]] * 4)
+def bias_zero(layer):
+    return {name: a * (name == "kernel") for name, a in layer.items()}
 
 
-def given_twice(variables, seed, carry, x):
-    linen = nn.OptimizedLSTMCell(carry[0].shape[-1]).apply(variables, carry, x)[1]
-    own = cell_of(seed, carry, x)(carry, x)[1]
-    return jnp.stack([linen, linen, own, own])
+def half_the_bias(layer):
+    return {name: a if name == "kernel" else a / 2 for name, a in layer.items()}
+
+
+def no_bias(layer):
+    return {"kernel": layer["kernel"]}
+
+
+def underscore(features, cell, x):
+    return applied(features, {"if_": cell.pop("if"), **cell}, x)
+
+
+def not_nested(features, cell, x):
+    return nn.RNN(nn.OptimizedLSTMCell(features)).apply({"params": cell}, x)
+
+
+def fresh(features, cell, x):
+    rnn = nn.RNN(nn.OptimizedLSTMCell(features))
+    return rnn.apply(rnn.init(jax.random.key(0), x), x)
+
+
+def two_features(features, cell, x):
+    return applied(2, cell, x)
+
+
+def four_steps(features, cell, x):
+    return applied(features, cell, x[:, :4])
+
+
+def last_output(features, cell, x):
+    return applied(features, cell, x)[:, -1]
+
+
+def backwards(features, cell, x):
+    return applied(features, cell, x, reverse=True)
+
+
+def with_carry(features, cell, x):
+    return applied(features, cell, x, return_carry=True)
+
+
+def by_nnx(weights, x):
+    features = weights["dense_h"]["kernel"].shape[0]
+    cell = nnx.OptimizedLSTMCell(x.shape[-1], features, rngs=nnx.Rngs(0))
+    nnx.update(cell, weights)
+    return nnx.RNN(cell, rngs=nnx.Rngs(0))(x)
 
 
 MISTAKES = {
-    not_joined: "The cell of NNX has two layers: join the gates first.",
-    updated_unjoined: "`nnx.update` takes unknown names in silence: use `from_linen`.",
-    attempt("order_of_the_alphabet", order="fgio", order_back="fgio"): (
-        "The order is i, f, g, o, not that of the alphabet."
+    attempt("order_igfo", order="igfo"): "The order of the gates is i, f, g, o.",
+    attempt("order_ifog", order="ifog"): "The gate g comes before o.",
+    attempt("order_reversed", order="ogfi"): "Begin with the gate i, not with o.",
+    attempt("interleaved", split=interleaved): (
+        "Each gate is one block of columns, not every fourth column."
     ),
-    attempt("joined_in_another_order", order="ifog"): (
-        "Join the gates in the order i, f, g, o."
+    attempt("in_rows", split=in_rows): "Split the last axis, the outputs of the layer.",
+    attempt("bias_zero", keep=bias_zero): "The biases count: split them too.",
+    attempt("half_the_bias", keep=half_the_bias): "Each bias is used once, as it is.",
+    attempt("no_bias", keep=no_bias): "The layers from the state have a bias in Linen.",
+    attempt("layers_swapped", swap="hi"): (
+        "`dense_i` takes the input: its gates are `ii`, `if`, `ig` and `io`."
     ),
-    attempt("cut_in_another_order", order_back="igfo"): (
-        "Cut in the order in which NNX joins: i, f, g, o."
-    ),
-    attempt("bias_left_out", kept=without_bias): (
-        "The layers of the state have a bias, too."
-    ),
-    attempt("joined_below", axis=0): "Join along the last axis, not the first.",
-    attempt("one_cell", own=lambda fresh, ported: ported): (
-        "The third output needs a cell of its own: yours has Linen's weights."
-    ),
-    attempt("seed_zero", seed=lambda seed: 0): "The seed is ignored: use it.",
-    from_pairs("nnx_first", [2, 3, 0, 1]): "Linen with its own weights comes first.",
-    from_pairs("pairs_alone", [0, 2]): "Return all four outputs.",
-    carries_returned: "A call returns the next carry first: take the output.",
-    attempt("side_by_side", rows=jnp.concatenate): (
-        "Stack the outputs: they need an axis of their own."
-    ),
-    attempt("axis_of_one_lost", rows=lambda rows: jnp.stack(rows).squeeze()): (
-        "A state of one feature keeps its axis."
-    ),
-    attempt("width_of_the_input", width=lambda x: x.shape[-1]): (
-        "The cell is as wide as its state, not as its input."
-    ),
-    given_twice: "Compute each row by the cell that it is to show: two by Linen's.",
+    attempt("underscore", run=underscore): "Linen's gate is `if`, without underscore.",
+    attempt("not_nested", run=not_nested): "The gates are under the name `cell`.",
+    attempt("fresh", run=fresh): "Pass the weights, not those of `init`.",
+    attempt("two_features", run=two_features): "Read the features from the weights.",
+    attempt("four_steps", run=four_steps): "A sequence may have any length.",
+    attempt("last_output", run=last_output): "Return the outputs at all times.",
+    attempt("backwards", run=backwards): "Read the sequence from its start.",
+    attempt("with_carry", run=with_carry): "Return the outputs alone.",
+    by_nnx: "Let Linen compute it: the weights go into a cell of `flax.linen`.",
 }
 
 
-def by_hand(variables, seed, carry, x):
-    gates, features = variables["params"], carry[0].shape[-1]
-    ported, fresh = (cell_of(seed, carry, x) for _ in range(2))
-    for side, layer in ("i", ported.dense_i), ("h", ported.dense_h):
-        kernels = [gates[side + gate]["kernel"] for gate in "ifgo"]
-        layer.kernel[...] = jnp.concatenate(kernels, axis=1)
-    ported.dense_h.bias[...] = jnp.hstack([gates["h" + g]["bias"] for g in "ifgo"])
-    back, h = {}, fresh.dense_h
-    for n, gate in enumerate("ifgo"):
-        part = slice(n * features, (n + 1) * features)
-        back["i" + gate] = {"kernel": fresh.dense_i.kernel[:, part]}
-        back["h" + gate] = {"kernel": h.kernel[:, part], "bias": h.bias[part]}
-    linen_cell = nn.OptimizedLSTMCell(features)
-    weights = variables, {"params": back}
-    linen, last = (linen_cell.apply(v, carry, x)[1] for v in weights)
-    return jnp.array([linen, ported(carry, x)[1], fresh(carry, x)[1], last])
+def by_slices(weights, x):
+    features = weights["dense_h"]["kernel"].shape[0]
+    cell = {}
+    for at, gate in enumerate("ifgo"):
+        columns = slice(at * features, (at + 1) * features)
+        cell["i" + gate] = {"kernel": weights["dense_i"]["kernel"][:, columns]}
+        cell["h" + gate] = {
+            "kernel": weights["dense_h"]["kernel"][:, columns],
+            "bias": weights["dense_h"]["bias"][columns],
+        }
+    return applied(features, cell, x)
 
 
-def merged(variables, seed, carry, x):
-    def load(cell, params):
-        nnx.update(cell, params)
-        assert jnp.array_equal(cell.dense_h.bias, params["dense_h"]["bias"])
+def compiled(features, cell, x):
+    return jax.jit(applied, static_argnums=0)(features, cell, x)
 
-    return attempt("updated", load=load)(variables, seed, carry, x)
+
+def plain_cell(features, cell, x):
+    return applied(features, cell, x, make=nn.LSTMCell)
 
 
 ALSO_RIGHT = [
-    by_hand,
-    merged,
-    attempt("one_after_the_other", rows=lambda rows: jnp.array(list(rows))),
+    by_slices,
+    attempt("compiled", run=compiled),
+    attempt("plain_cell", run=plain_cell),
 ]
