@@ -79,10 +79,9 @@ def specialise(weights, x, targets, rank, steps):
 # --8<-- [start:check]
 def check(candidate, *more):
     """Return "passed", or what was expected and what came."""
-    one, two = jnp.array([[1.0, 2], [-1, 0.5]]), jnp.array([[[1.0], [-1]], [[-2], [1]]])
+    a, b = jnp.array([[1.0, 2], [-1, 0.5]]), jnp.array([[[1.0], [-1]], [[-2], [1]]])
     w = nnx.to_pure_dict(nnx.state(Tower(2, 3, 1, rngs=nnx.Rngs(1))))
-    page = (w, one, two, 1, 2), (w, -one, two, 2, 1)
-    for weights, x, y, rank, steps in [*page, *more]:
+    for weights, x, y, rank, steps in [(w, a, b, 1, 2), (w, -a, b, 2, 1), *more]:
         answer, added = candidate(weights, x, y, rank, steps), []
         sizes = *weights["first"]["kernel"].shape, y.shape[-1]
         for task in y:
