@@ -4,13 +4,13 @@ The page includes the sections between the markers; the tests judge every attemp
 """
 
 # --8<-- [start:solution]
+# --8<-- [start:model]
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
 
-# --8<-- [start:model]
 class Tower(nnx.Module):
     def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
         self.first = nnx.Linear(in_features, 4, rngs=rngs)
@@ -73,19 +73,21 @@ def check(candidate, *more):
     a, b = jnp.array([[1.0, 2.0], [-1.0, 0.5]]), jnp.array([[-1.0], [1.0]])
     for seed, x, y, before, after in [(0, a, b, 2, 2), (7, -a, b, 1, 2), *more]:
         answer = candidate(seed, x, y, before, after)
-        tower = Tower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
-        weights = jax.tree.leaves(nnx.state(tower))  # by name: bias, kernel of each
+        w = jax.tree.leaves(
+            nnx.state(Tower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed)))
+        )
 
-        def predict(w, skip, x=x):
+        def loss(w, skip, x=x, y=y):  # w: bias and kernel of first, out, second
             hidden = jnp.tanh(x @ w[1] + w[0])
-            return jnp.tanh(hidden @ w[5] + w[4] + skip * hidden) @ w[3] + w[2]
+            right = jnp.tanh(hidden @ w[5] + w[4] + skip * hidden) @ w[3] + w[2]
+            return ((right - y) ** 2).mean(), right
 
-        moves = [0 * w for w in weights]
+        moves = [0 * one for one in w]
         for skip in [0] * before + [1] * after:
-            loss = lambda w, y=y, skip=skip: ((predict(w, skip) - y) ** 2).mean()
-            moves = [0.9 * m + g for m, g in zip(moves, jax.grad(loss)(weights))]
-            weights = [w - 0.1 * m for w, m in zip(weights, moves)]
-        right, got = predict(weights, 1), getattr(answer, "shape", None)
+            grads = jax.grad(loss, has_aux=True)(w, skip)[0]
+            moves = jax.tree.map(lambda m, g: 0.9 * m + g, moves, grads)
+            w = jax.tree.map(lambda one, m: one - 0.1 * m, w, moves)
+        right, got = loss(w, 1)[1], getattr(answer, "shape", None)
         if got != y.shape or not jnp.allclose(answer, right, atol=1e-4):
             said = f"expected: {jnp.array_str(right, 99, 3)}\\n  got:      {answer}"
             return f"{candidate.__name__}({seed}, x, y, {before}, {after})\\n  {said}"
