@@ -89,8 +89,8 @@ def check(candidate, *more):
             w = jax.tree.map(lambda one, m: one - 0.1 * m, w, moves)
         right, got = loss(w, 1)[1], getattr(answer, "shape", None)
         if got != y.shape or not jnp.allclose(answer, right, atol=1e-4):
-            said = f"expected: {jnp.array_str(right, 99, 3)}\\n  got:      {answer}"
-            return f"{candidate.__name__}({seed}, x, y, {before}, {after})\\n  {said}"
+            said = f"expected: {jnp.array_str(right, 99, 3)}\n  got:      {answer}"
+            return f"{candidate.__name__}({seed}, x, y, {before}, {after})\n  {said}"
     return "passed"
     # --8<-- [end:check]
 
