@@ -73,20 +73,18 @@ def check(candidate, *more):
     a, b = jnp.array([[1.0, 2.0], [-1.0, 0.5]]), jnp.array([[-1.0], [1.0]])
     for seed, x, y, before, after in [(0, a, b, 2, 2), (7, -a, b, 1, 2), *more]:
         answer = candidate(seed, x, y, before, after)
-        w = jax.tree.leaves(
-            nnx.state(Tower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed)))
-        )
+        tower = Tower(x.shape[-1], y.shape[-1], rngs=nnx.Rngs(seed))
+        w = jax.tree.leaves(nnx.state(tower))
 
         def loss(w, skip, x=x, y=y):  # w: bias and kernel of first, out, second
             hidden = jnp.tanh(x @ w[1] + w[0])
             right = jnp.tanh(hidden @ w[5] + w[4] + skip * hidden) @ w[3] + w[2]
             return ((right - y) ** 2).mean(), right
 
-        moves = [0 * one for one in w]
+        moves = rule.init(w)
         for skip in [0] * before + [1] * after:
-            grads = jax.grad(loss, has_aux=True)(w, skip)[0]
-            moves = jax.tree.map(lambda m, g: 0.9 * m + g, moves, grads)
-            w = jax.tree.map(lambda one, m: one - 0.1 * m, w, moves)
+            moves = rule.update(jax.grad(loss, has_aux=True)(w, skip)[0], moves)[1]
+            w = [one - 0.1 * move for one, move in zip(w, moves[0].trace, strict=True)]
         right, got = loss(w, 1)[1], getattr(answer, "shape", None)
         if got != y.shape or not jnp.allclose(answer, right, atol=1e-4):
             said = f"expected: {jnp.array_str(right, 99, 3)}\n  got:      {answer}"
