@@ -39,7 +39,7 @@ def read(*files: Path) -> tuple[list[list[str]], list[list[str]]]:
             kind,
             f"{one['tried']}",
             f"{one['caught']}",
-            f"{one['caught'] / one['tried']:.0%}",
+            f"{one['caught'] / (one['tried'] or 1):.0%}",
         ]
         for kind, one in damages.items()
     ]
