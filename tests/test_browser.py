@@ -150,7 +150,7 @@ ASKED = {
     "course/split-merge/": ["functional", "params as an argument"],
     "course/filters/": ["weight decay mask", "select parameters by name"],
     "course/abstract-init/": ["build without memory", "eval_shape"],
-    "course/grad-module/": ["gradient of model", "distillation"],
+    "course/grad-module/": ["auxiliary output", "distillation"],
     "course/optimizer-step/": [
         "learning rate schedule",
         "clip gradients",
@@ -161,7 +161,6 @@ ASKED = {
     "course/jit-state/": [
         "counter stays zero under jit",
         "recompiles every epoch",
-        "bound methods",
         "donate the same buffer twice",
         "target network",
         "lstm under jit",
@@ -195,13 +194,10 @@ ASKED = {
     ],
     "course/linen-checkpoint/": [
         "load old linen checkpoint",
-        "linen checkpoint",
         "msgpack checkpoint of linen",
-        "optimizer state of linen",
         "continue training from linen",
     ],
     "course/bridge/": [
-        "linen module inside an nnx model",
         "nnx module in keras",
         "mix linen and nnx",
     ],
@@ -262,13 +258,8 @@ LOADING = ["link", "script", "img", "iframe", "input", "source", "video", "audio
 # Of these only the name is shown, and it says nothing of what is wrong.
 CLASS = re.compile(r"\b[A-Z]\w+[A-Z]\w+\b")  # what a message is about
 COMMON = ("TypeError", "ValueError")
-# Many names and texts speak of a dict; other lessons speak of deleted arrays, and more
-# of what asks for `deterministic`.
-LATE = {
-    "nnx.dict",
-    "Array has been deleted",
-    "`deterministic` is False, but no `rngs` argument was provided",
-}
+# Their only word stands in many names and texts, so that others come before.
+LATE = {"nnx.state", "nnx.map_state", "nnx.not"}
 
 
 def address_of(source):

@@ -52,10 +52,9 @@ IDS = re.compile(r'(\sid="|\burl\(#|\bhref="#)')
 # Not valid at a box that opens a part of the theme; `overrides/main.html` has the form.
 ALONE, IN_FORM = ' autocomplete="off">', ' form="unrestored">'
 
-# By address of a page: what its front matter says that readers ask, with the messages
-# that it shows, and how much that weighs in the search, if it is not what a section of
-# the page weighs.
-ASKED: dict[str, tuple[str, float | None]] = {}
+# By address of a page: what its front matter says that readers ask, the messages that it
+# shows, and how much it weighs in the search, if not what a section of a page weighs.
+ASKED: dict[str, tuple[list[str], str, float | None]] = {}
 
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
 BREAK = re.compile(r"(?<=\w[.(_=])(?=[a-zA-Z])|(?<=[\w\]])(?=\[\")|(?<=[a-z])(?=[A-Z])")
@@ -77,9 +76,12 @@ def on_post_build(config):
     file = Path(config["site_dir"]) / "search" / "search_index.json"
     found = json.loads(file.read_text("utf-8"))
     for entry in found["docs"]:
-        words, weight = ASKED.get(entry["location"], ("", None))
-        if words:
+        asked, said, weight = ASKED.get(entry["location"], ([], "", None))
+        if asked or said:
+            words = escape(", ".join(asked) + said)
             entry["text"] = f"<p>{words}</p>{entry['text']}"
+        if asked:  # a tag counts most; the style sheet hides tags among the results
+            entry["tags"] = [*entry.get("tags", []), *asked]
         if weight:
             entry["boost"] = weight
     file.write_text(json.dumps(found, separators=(",", ":")), "utf-8")
@@ -122,9 +124,9 @@ def on_page_markdown(markdown, page, config, files):
 
     In the search all other pages come after the lessons, and last those that list.
     """
-    said = {message for _, message, _ in errors.shown(markdown)}
-    words = escape(", ".join([*page.meta.get("asked", []), *sorted(said - {""})]))
-    ASKED[page.url] = words, page.meta.get("weight")
+    said = {message for _, message, _ in errors.shown(markdown)} - {""}
+    asked, weight = page.meta.get("asked", []), page.meta.get("weight")
+    ASKED[page.url] = asked, "".join(f", {text}" for text in sorted(said)), weight
     if "proves" in page.meta:
         return f"{page.meta['proves']}\n{{ .proves }}\n\n{proof_of(markdown)}{markdown}"
     page.meta["search"] = {"boost": 0.5 if "tags" in page.meta else 0.01}
