@@ -52,8 +52,8 @@ IDS = re.compile(r'(\sid="|\burl\(#|\bhref="#)')
 # Not valid at a box that opens a part of the theme; `overrides/main.html` has the form.
 ALONE, IN_FORM = ' autocomplete="off">', ' form="unrestored">'
 
-# By address of a page: what its front matter says that readers ask, the messages that it
-# shows, and how much it weighs in the search, if not what a section of a page weighs.
+# By address of a page: what its front matter says that readers ask, the messages that
+# it shows, and how much it weighs in the search, if not what a section weighs.
 ASKED: dict[str, tuple[list[str], str, float | None]] = {}
 
 # In code: after a dot, bracket, underscore or =, before a key, between words of a name.
