@@ -124,7 +124,7 @@ def test_the_index_knows_lessons_programs_and_what_is_missing(texts):
     assert "**[Split and merge](../course/split-merge/index.md)**" in nnx
     assert "(../examples/diabetes_regression.ipynb)" in nnx
     assert "[Home](../index.md)" in nnx
-    assert "`nnx.with_partitioning`" in folded
+    assert "`nnx.with_metadata`" in folded
     assert "nnx.initializers" not in nnx + folded  # a submodule
     assert "nnx.Data`" not in nnx + folded  # an alias for annotations
 
