@@ -867,7 +867,7 @@ def test_an_ended_check_leaves_nothing_behind(
     )
     os.killpg(process.pid, number)  # as a terminal does, to all of them
     _, errors = process.communicate(timeout=HANG)
-    assert process.returncode == status
+    assert process.returncode == status, errors.decode()
     assert b"Traceback" not in errors
     wait_for(lambda: not any(map(alive, working_in(tmp_path))))
     assert not list(temporary.glob("nbe-*"))
