@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -43,10 +44,27 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what a terminal cannot write is escaped
             stream.reconfigure(errors="backslashreplace")
+    told: list[int] = []
     for name, status in {"SIGTERM": 143, "SIGHUP": 129}.items():
         if hasattr(signal, name):  # an ordinary exit, which ends what was started
-            signal.signal(getattr(signal, name), lambda *_, s=status: sys.exit(s))
-    asked = parser().parse_args(arguments)
+            signal.signal(getattr(signal, name), partial(end, told, status))
+    status = carry_out(parser().parse_args(arguments))
+    return told[-1] if told else status
+
+
+def end(told: list[int], status: int, *_) -> None:
+    """Exit, and note it: what is raised in a callback, as that of an import, is lost.
+
+    Args:
+      told: where the status is noted.
+      status: the exit code that a signal stands for.
+    """
+    told.append(status)
+    sys.exit(status)
+
+
+def carry_out(asked: argparse.Namespace) -> int:
+    """Return the exit code of what was asked for."""
     asked.status = FAILED
     screen, errors = Screen(asked.plain), Screen(asked.plain, stderr=True)
     try:

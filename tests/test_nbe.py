@@ -873,6 +873,31 @@ def test_an_ended_check_leaves_nothing_behind(
     assert not list(temporary.glob("nbe-*"))
 
 
+LOST = """
+import os, signal
+from nnx_by_example import cli
+
+class Signalled:
+    def __del__(self):  # Python prints what is raised here, and goes on
+        os.kill(os.getpid(), signal.SIGHUP)
+        for _ in range(1000): pass
+
+cli.carry_out = lambda asked: Signalled() and 1
+raise SystemExit(cli.main(["list"]))
+"""
+
+
+def test_an_exit_that_python_loses_is_the_exit_all_the_same():
+    done = subprocess.run(
+        [sys.executable, "-c", LOST],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Exception ignored" in done.stderr
+    assert done.returncode == 129
+
+
 def test_a_loop_ends_when_nobody_looks_any_more(tmp_path, temporary, attempt):
     attempt("open('begun', 'w')\nwhile True: x = 1\n")
     process = subprocess.Popen(
