@@ -133,3 +133,10 @@ def test_the_built_page_shows_a_message_and_leads_to_it(site):
     path, _, heading = target.removeprefix("../../").partition("/#")
     section = soup(path).find(id=heading)
     assert known in section.find_next(class_="language-python").text
+
+
+def test_a_page_without_its_outputs_has_no_messages_yet():
+    block = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    print(error)\n"
+    page = "```python\n{}{}```\n".format
+    assert errors.messages(page(block, "")) == set()
+    assert errors.messages(page(block, "#> by zero\n")) == {"by zero"}

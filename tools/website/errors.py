@@ -80,6 +80,17 @@ def shown(text: str) -> Iterator[tuple[str, str, str]]:
                 yield name, message, heading
 
 
+def messages(text: str) -> set[str]:
+    """Return the messages that a page shows, none while one is not printed yet.
+
+    The list of all messages warns of such a page.
+    """
+    try:
+        return {message for _, message, _ in shown(text)} - {""}
+    except ValueError:
+        return set()
+
+
 def index(pages: list[tuple[str, str, str]]) -> str:
     """Return all messages as Markdown, below the name of their error.
 

@@ -124,7 +124,7 @@ def on_page_markdown(markdown, page, config, files):
 
     In the search all other pages come after the lessons, and last those that list.
     """
-    said = {message for _, message, _ in errors.shown(markdown)} - {""}
+    said = errors.messages(markdown)
     asked, weight = page.meta.get("asked", []), page.meta.get("weight")
     ASKED[page.url] = asked, "".join(f", {text}" for text in sorted(said)), weight
     if "proves" in page.meta:
